@@ -1,0 +1,36 @@
+"""How the command line talks to people: one console, one progress style, one way to fail."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+#: Exit codes: the work itself failed, or it was asked for wrongly (bad option, bad setting, bad configuration).
+FAILED = 1
+USAGE = 2
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def progress() -> Progress:
+    """A progress bar for long work; it stays readable when the output is not a terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=not console.is_terminal,
+    )
+
+
+def fail(sentence: str, code: int = FAILED) -> NoReturn:
+    """Say in one sentence what is wrong, on stderr, and leave with ``code``."""
+    errors.print(f"[red]foretell:[/red] {escape(sentence)}", soft_wrap=True)
+    raise typer.Exit(code)
