@@ -28,6 +28,14 @@ FIRST = 2
 #: or more shares the last bucket but ten; 2**30 seconds are 34 years).
 GAP_BUCKETS = 32
 
+#: Every row of a state ends with three whole numbers that float16 holds exactly: the event's type id, then its item id
+#: as ``high * ITEM_BASE + low``. So a state knows exactly which items it has seen, for up to ITEM_BASE**2 items.
+STATE_TAIL = 3
+ITEM_BASE = 2048
+
+#: Numbers in an item's content: standardised log price, whether the price is known, scaled log popularity.
+ITEM_NUMBERS = 3
+
 #: Context fields that are computed from the clock and the history, never sent by a client.
 CLOCK_FIELDS = ("hour", "weekday", "since_last")
 
@@ -76,7 +84,7 @@ class Contract:
         fields: the request context, in the order of the model's ``context`` input.
         category_sizes: for each level of the category path (coarse to fine) the number of ids.
         history_length: events a state looks back on (L).
-        state_shape: shape of one encoded history, ``[L, width]``.
+        state_shape: shape of one encoded history, ``[L, width]``, the STATE_TAIL columns included.
         state_dtype: dtype of the encoded history on the wire and in the cache.
         items: ids of the item vocabulary, PAD and UNKNOWN included (V).
         retrieval_size: candidates that ``retrieve`` returns, at most V - FIRST.
@@ -145,7 +153,7 @@ class Contract:
                 inputs={
                     "items": TensorSpec("int32", (None,)),
                     "categories": TensorSpec("int32", (None, len(self.category_sizes))),
-                    "numbers": TensorSpec("float32", (None, 3)),
+                    "numbers": TensorSpec("float32", (None, ITEM_NUMBERS)),
                 },
                 outputs={"vectors": TensorSpec("float32", (None, None))},
             ),
@@ -158,7 +166,7 @@ class Contract:
             ),
             "score": Signature(
                 inputs=dict([state, lengths, context, ("candidates", TensorSpec("int32", (None, None)))]),
-                outputs={name: pairs for name in (*self.targets, *self.values)},
+                outputs=dict.fromkeys((*self.targets, *self.values), pairs),
             ),
         }
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import GAP_BUCKETS, PAD, Contract
+from models.contract import FIRST, GAP_BUCKETS, ITEM_BASE, PAD, STATE_TAIL, Contract
 from models.vocabulary import Ids, Vocabulary
 
 Arrays = dict[str, NDArray[Any]]
@@ -86,7 +86,7 @@ def encode_history(history: History, contract: Contract) -> Arrays:
 
 def encode_values(types: Ids, values: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:
     """Event values, shape [n], as log1p(value / scale of its kind); 0 where there is none or it is negative."""
-    scales = np.full(len(contract.behaviours) + 2, np.inf, np.float32)
+    scales = np.full(FIRST + len(contract.behaviours), np.inf, np.float32)
     for behaviour in contract.behaviours:
         if behaviour.value in contract.value_scales and behaviour.value is not None:
             scales[contract.type_id(behaviour.name)] = contract.value_scales[behaviour.value]
@@ -97,7 +97,7 @@ def encode_values(types: Ids, values: NDArray[np.float32], contract: Contract) -
 def gap_bucket(seconds: NDArray[np.float64]) -> Ids:
     """Buckets of time gaps, any shape: 1 + floor(log2(1 + seconds)), negative gaps as 0 seconds."""
     whole = np.floor(np.log2(1.0 + np.maximum(seconds, 0.0)))
-    return np.minimum(1 + whole, GAP_BUCKETS - 1).astype(np.int32)
+    return np.asarray(np.minimum(1 + whole, GAP_BUCKETS - 1), np.int32)
 
 
 def encode_profile(profile: Mapping[str, Any], vocabulary: Vocabulary, contract: Contract) -> Ids:
@@ -154,6 +154,12 @@ def encode_clock(at: NDArray[np.float64], last_at: NDArray[np.float64], contract
     return rows
 
 
+def state_events(state: NDArray[Any]) -> tuple[Ids, Ids]:
+    """Item ids and type ids, each [n], of the events behind the rows of a state, shape [n, width]."""
+    tail = state[:, -STATE_TAIL:].astype(np.int32)
+    return tail[:, 1] * ITEM_BASE + tail[:, 2], tail[:, 0]
+
+
 def encode_items(
     categories: Sequence[Sequence[str]],
     prices: Sequence[float | None],
@@ -170,7 +176,12 @@ def encode_items(
     known = np.isfinite(price) & (price >= 0)
     standard = (np.log1p(np.where(known, price, 0.0)) - contract.price_mean) / contract.price_std
     numbers = np.stack(
-        [np.where(known, standard, 0.0), known, np.log1p(np.asarray(popularity, np.float64)) / POPULARITY_SCALE], axis=1
+        [
+            np.where(known, standard, 0.0),
+            known,
+            np.log1p(np.asarray(popularity, np.float64)) / POPULARITY_SCALE,
+        ],
+        axis=1,
     )
     ids = np.array([vocabulary.category_ids(path) for path in categories], np.int32)
     return {

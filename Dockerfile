@@ -1,0 +1,78 @@
+# The image of the service, and of the one-shot that loads the demo data.
+#
+#   docker build --build-arg ACCELERATOR=cpu --target service .     # or ACCELERATOR=gpu: brings the CUDA libraries
+#   docker build --target demo .
+#
+# A package index that needs an address or a certificate: --secret id=pip.conf,src=FILE. It is mounted while packages
+# are installed and leaves no trace in the image. Tested without Docker by `make image-check`; see docs/deployment.md.
+
+# Any image with Python 3.11 to 3.13 and its venv module.
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+
+# What changes seldom and is large: the pinned packages, in a virtual environment. Every one of them is a wheel, so no
+# compiler comes in that would have to be left behind, and the service shares this layer instead of copying gigabytes.
+# TensorFlow's C++ headers (430 MB) serve nobody here.
+FROM ${BASE_IMAGE} AS packages
+ARG ACCELERATOR=cpu
+COPY requirements/serve.txt requirements/gpu.txt /lock/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=cache,target=/pip-cache \
+    case $ACCELERATOR in \
+      cpu) lock=serve.txt ;; \
+      gpu) lock=gpu.txt ;; \
+      *) echo "ACCELERATOR is '$ACCELERATOR'; it can be cpu or gpu." >&2; exit 1 ;; \
+    esac \
+    && python3 -m venv /opt/venv \
+    && /opt/venv/bin/pip install --cache-dir /pip-cache --require-hashes -r /lock/$lock \
+    && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
+
+
+# What changes often and is small: the project, as a wheel built by the pinned build tool.
+FROM packages AS project
+WORKDIR /source
+COPY pyproject.toml README.md ./
+COPY app app
+COPY foretell foretell
+COPY models models
+COPY deploy/image/health.py /srv/foretell/
+COPY models/saved /srv/foretell/models
+# Readable by the service's user whatever the modes in the checkout, and not writable by it.
+RUN /opt/venv/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+    && chmod -R a+rX,go-w /srv/foretell
+
+
+FROM packages AS service
+# Byte code was written when the packages were installed, so the root file system can be read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    FORETELL_HOST=0.0.0.0 \
+    FORETELL_PORT=8000 \
+    FORETELL_MODEL_ROOT=/srv/foretell/models
+COPY --from=project /wheels /wheels
+RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin foretell
+COPY --from=project /srv/foretell /srv/foretell
+WORKDIR /srv/foretell
+# By number, so that Kubernetes can see that it is not root (runAsNonRoot).
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# start-period covers loading and warming up the model; until then a failure does not count.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+    CMD ["python3", "/srv/foretell/health.py"]
+CMD ["foretell", "serve"]
+
+
+# The service and, on top, what the simulated shop needs. Not for production.
+FROM service AS demo
+USER root
+COPY requirements/demo.txt /tmp/demo.txt
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=cache,target=/pip-cache \
+    pip install --cache-dir /pip-cache --require-hashes -r /tmp/demo.txt
+USER 10001:10001
+HEALTHCHECK NONE
+CMD ["foretell", "demo", "--load-only"]

@@ -1,0 +1,49 @@
+# Everything a person or CI does here, by name. `make help` lists it.
+# The first interpreter found that Foretell supports; `make PYTHON=...` chooses another.
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do $$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+FORETELL := $(BIN)/foretell
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format check train import-real bench-parity image-check up down lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/demo.stamp ## show Foretell predicting: embedded stores, a synthetic shop, the shipped model
+	@exec $(FORETELL) demo
+
+test: $(VENV)/dev.stamp ## lint, types, architecture, and every test against real stores and a real model
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint: $(VENV)/dev.stamp ## style, types and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (about 10 minutes on 2 cores)
+	$(FORETELL) train data/storefront --config models/configs/storefront.toml
+
+lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
+	requirements/compile.sh
+
+clean: ## remove what can be made again; data sets and runs stay
+	rm -rf $(VENV) .foretell .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Foretell needs Python 3.11, 3.12 or 3.13 with venv on the PATH (or make PYTHON=...)." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp a lock file: the environment is made anew only when the pins change.
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,95 @@
+"""What a prediction returns: plain dataclasses that orjson writes as :class:`app.schemas.PredictResponse` documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import Contract
+from models.vocabulary import Ids
+
+Reason = Literal["history", "popular", "requested"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model expects of one item; the numbers are float32, which orjson writes in their shortest form."""
+
+    item_id: str
+    probabilities: Mapping[str, np.float32]
+    expected: Mapping[str, np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place of the ranking."""
+
+    rank: int
+    item_id: str
+    title: str | None
+    score: float
+    probabilities: Mapping[str, np.float32]
+    expected: Mapping[str, np.float32]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the answer came from."""
+
+    state: Literal["cached", "computed", "session", "anonymous"]
+    state_age_ms: int
+    history: int
+    degraded: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The whole answer to one request."""
+
+    request_id: str
+    user_id: str | None
+    model: Mapping[str, str]
+    predictions: Sequence[Prediction]
+    recommendations: Sequence[Recommendation]
+    warnings: Sequence[Mapping[str, str]]
+    provenance: Provenance
+    took_ms: float
+
+
+class Outcomes:
+    """What the model expects of a set of candidates, looked up by internal id.
+
+    Args:
+        ids: shape [C], ascending and unique.
+        columns: for each target and value of the contract, shape [C].
+    """
+
+    def __init__(self, ids: Ids, columns: Mapping[str, NDArray[Any]], contract: Contract) -> None:
+        self.ids = ids
+        self.columns = columns
+        self._targets = contract.targets
+        self._values = contract.values
+
+    def rows(self, ids: Ids) -> NDArray[np.intp]:
+        """The places, shape [n], of n ids that are all among the candidates."""
+        return np.searchsorted(self.ids, ids)
+
+    def of(self, ids: Ids) -> dict[str, NDArray[Any]]:
+        """The probabilities of n ids: for each target, shape [n]."""
+        rows = self.rows(ids)
+        return {name: self.columns[name][rows] for name in self._targets}
+
+    def described(self, ids: Ids) -> list[tuple[dict[str, np.float32], dict[str, np.float32]]]:
+        """For each of n ids its probabilities and its expected values, by name."""
+        rows = self.rows(ids)
+        return list(zip(self._by_name(self._targets, rows), self._by_name(self._values, rows), strict=True))
+
+    def _by_name(self, names: Sequence[str], rows: NDArray[np.intp]) -> list[dict[str, np.float32]]:
+        if not names:
+            return [{} for _ in rows]
+        return [dict(zip(names, row, strict=True)) for row in zip(*(self.columns[n][rows] for n in names), strict=True)]

@@ -1,0 +1,179 @@
+"""One family of errors that carry their HTTP status, and the handlers that answer with them.
+
+Every error leaves the service in the same shape::
+
+    {"error": "invalid_payload", "detail": "...", "fields": [{"field": "k", "problem": "..."}]}
+
+``fields`` is there only where single fields are to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+#: Fields named in one answer; ten thousand mistakes do not make an answer ten thousand lines long.
+MAX_FIELDS = 20
+
+
+class FieldProblem(NamedTuple):
+    """What is wrong with one field: its path (``session.0.at``) and one sentence."""
+
+    field: str
+    problem: str
+
+
+class StartupError(Exception):
+    """The service cannot start. The message is one sentence: what is wrong, and what to do."""
+
+
+class ForetellError(Exception):
+    """What a client is told. Subclasses fix ``status``, ``code`` and, where a retry helps, ``retry_after``.
+
+    Args:
+        detail: one sentence for the client; never the text of an inner exception.
+        fields: the fields of the request that are to blame.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, *, fields: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = tuple(fields)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer: ``Retry-After`` in seconds, where trying again helps."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+class InvalidPayload(ForetellError):
+    """The body is no valid request."""
+
+    status = 422
+    code = "invalid_payload"
+
+    @classmethod
+    def of(cls, field: str, problem: str) -> InvalidPayload:
+        """The error for one field."""
+        return cls(f"{field}: {problem}", fields=[FieldProblem(field, problem)])
+
+    @classmethod
+    def from_validation(cls, error: ValidationError) -> InvalidPayload:
+        """The error for everything pydantic found."""
+        fields = problems(error)
+        more = error.error_count() - len(fields)
+        detail = (
+            f"{fields[0].field}: {fields[0].problem}"
+            if len(fields) == 1
+            else f"{len(fields) + more} fields are invalid."
+        )
+        return cls(detail, fields=fields)
+
+
+class PayloadTooLarge(ForetellError):
+    """The body is longer than FORETELL_BODY_LIMIT_BYTES."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class UnsupportedMedia(ForetellError):
+    """The body is not JSON by its Content-Type."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Overloaded(ForetellError):
+    """A bounded queue is full; nothing was computed."""
+
+    status = 503
+    code = "overloaded"
+    retry_after = 1
+
+
+class DeadlineExceeded(ForetellError):
+    """The request's deadline passed before its answer was ready."""
+
+    status = 504
+    code = "deadline_exceeded"
+    retry_after = 1
+
+
+class HistoryUnavailable(ForetellError):
+    """MongoDB did not answer in time."""
+
+    status = 503
+    code = "history_unavailable"
+    retry_after = 1
+
+
+class CacheUnavailable(ForetellError):
+    """Redis did not answer in time. Predictions go on without it."""
+
+    status = 503
+    code = "cache_unavailable"
+    retry_after = 1
+
+
+def problems(error: ValidationError) -> list[FieldProblem]:
+    """The first MAX_FIELDS problems found, each with the path of its field (``body`` for the whole)."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldProblem(_path(problem["loc"]), _sentence(problem["msg"])) for problem in found[:MAX_FIELDS]]
+
+
+def respond(error: ForetellError) -> Response:
+    """The answer for an error."""
+    body: dict[str, Any] = {"error": error.code, "detail": error.detail}
+    if error.fields:
+        body["fields"] = [field._asdict() for field in error.fields]
+    return error_response(error.status, body, error.headers)
+
+
+def error_response(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response; ``body`` has ``error`` and ``detail``."""
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers. Unexpected exceptions are for :class:`app.middleware.RequestMiddleware`."""
+    app.add_exception_handler(ForetellError, _on_foretell_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_foretell_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ForetellError)
+    return respond(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """404, 405 and their like, raised by the router."""
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    details = {
+        404: "There is nothing at this path; GET /docs lists what there is.",
+        405: "This path does not answer to this method; the Allow header names those it does.",
+    }
+    body = {
+        "error": codes.get(error.status_code, "http_error"),
+        "detail": details.get(error.status_code, str(error.detail)),
+    }
+    return error_response(error.status_code, body, error.headers)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "body"
+
+
+def _sentence(message: str) -> str:
+    """Pydantic's message without its "Value error, " and cut to a length that can be read."""
+    return message.removeprefix("Value error, ")[:300]

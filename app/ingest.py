@@ -1,0 +1,116 @@
+"""THE PATH of events: judge each, store, invalidate, acknowledge - in this order, which is what freshness rests on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from app.errors import CacheUnavailable, problems
+from app.event_store import Inserted, StoredEvent
+from app.metrics import Metrics
+from app.schemas import EventIn, EventsRequest
+from app.states import States
+from models.contract import Contract
+
+#: Seconds an event may lie ahead of our clock: clocks differ, but not by more.
+MAX_AHEAD = 300.0
+
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Store(Protocol):
+    """What ingest needs of :class:`app.event_store.EventStore`."""
+
+    async def insert(self, events: Sequence[StoredEvent]) -> Inserted:
+        """Store each event once. Raises HistoryUnavailable."""
+        ...
+
+
+class Ingest:
+    """Accepts events. ``clock`` is the time, in seconds since 1970 UTC."""
+
+    def __init__(
+        self,
+        store: Store,
+        states: States,
+        contract: Contract,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._states = states
+        self._types = [behaviour.name for behaviour in contract.behaviours]
+        self._metrics = metrics
+        self._clock = clock
+
+    async def accept(self, request: EventsRequest) -> dict[str, Any]:
+        """Store what can be stored and answer as :class:`app.schemas.EventsResponse` documents.
+
+        Raises:
+            HistoryUnavailable: nothing is promised; the client sends the same events again. States are not
+                invalidated then, which is right: no event was acknowledged.
+        """
+        events, rejected = self._judge(request.events)
+        accepted = duplicates = 0
+        degraded: list[str] = []
+        if events:
+            inserted = await self._store.insert(events)
+            accepted, duplicates = len(inserted.accepted), len(inserted.duplicates)
+            # Duplicates too: the first attempt may have stored the event and failed before it invalidated.
+            try:
+                await self._states.invalidate(sorted({event.user_id for event in events}))
+            except CacheUnavailable:  # states retries in the background
+                degraded.append("cache")
+                self._metrics.degraded.labels("cache").inc()
+        self._count(accepted, duplicates, len(rejected))
+        return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected, "degraded": degraded}
+
+    def _judge(self, events: list[EventIn]) -> tuple[list[StoredEvent], list[dict[str, Any]]]:
+        """The events to store, and the rejections."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        good: list[StoredEvent] = []
+        rejected: list[dict[str, Any]] = []
+        for index, event in enumerate(events):
+            reason = self._reason(event, now)
+            if reason is None:
+                good.append(_stored(event, now))
+            else:
+                rejected.append({"index": index, "error": reason[0], "detail": reason[1]})
+        return good, rejected
+
+    def _reason(self, event: EventIn | ValidationError, now: datetime) -> tuple[str, str] | None:
+        """Why an event is rejected: code and sentence."""
+        if isinstance(event, ValidationError):
+            field, problem = problems(event)[0]
+            return "invalid", f"{field}: {problem}"
+        if event.type not in self._types:
+            return "unknown_type", f"type: must be one of {', '.join(self._types)}"
+        if event.at is None:
+            return None
+        if (event.at - now).total_seconds() > MAX_AHEAD:
+            return "clock_skew", f"at: lies more than {MAX_AHEAD:.0f} seconds in the future"
+        if event.at < OLDEST:
+            return "too_old", "at: lies before the year 2000"
+        return None
+
+    def _count(self, accepted: int, duplicates: int, rejected: int) -> None:
+        for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", rejected)):
+            self._metrics.events.labels(outcome).inc(count)
+
+
+def _stored(event: EventIn, now: datetime) -> StoredEvent:
+    """The event as it is stored. MongoDB keeps milliseconds."""
+    return StoredEvent(
+        event_id=event.event_id,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        type=event.type,
+        at=now if event.at is None else event.at,
+        value=event.value,
+        request_id=event.request_id,
+        context=event.context or {},
+    )

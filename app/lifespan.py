@@ -1,0 +1,115 @@
+"""Opens everything a request needs, in a clear order, and closes it in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TypedDict
+
+import numpy as np
+import structlog
+
+from app import logs, mongo, redis
+from app.catalogue import Catalogue
+from app.errors import HistoryUnavailable, StartupError
+from app.event_store import EventStore
+from app.health import Health
+from app.history import MongoHistory
+from app.ingest import Ingest
+from app.metrics import Metrics
+from app.model import Model
+from app.predictor import Predictor
+from app.settings import Settings
+from app.states import RedisStates
+from app.visitor import Visitors
+from models.artifact import Artifact
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class State(TypedDict):
+    """What routes find in ``request.state``; :mod:`app.dependencies` has the getters."""
+
+    predictor: Predictor
+    ingest: Ingest
+    health: Health
+    model: Model
+
+
+@asynccontextmanager
+async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
+    """Stores first, for they answer or fail at once; then the model; then what needs both.
+
+    Raises:
+        StartupError, ArtifactError, ContractError: one sentence for the operator.
+    """
+    logs.configure(settings)  # again in each worker process
+    async with AsyncExitStack() as stack:
+        stack.callback(metrics.close)
+        stores = await mongo.connect(settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms)
+        stack.callback(stores.close)
+        client = await redis.connect(settings.redis_url, settings.redis_timeout_ms)
+        stack.push_async_callback(client.aclose)
+        from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
+
+        model = await asyncio.to_thread(Runtime.load, settings, metrics)
+        stack.callback(model.close)
+        states = await stack.enter_async_context(_states(client, model.artifact, settings, metrics))
+        catalogue = Catalogue(
+            stores.database,
+            model.artifact.vocabulary,
+            settings.catalogue_refresh_seconds,
+            on_failure=metrics.catalogue_failures.inc,
+        )
+        try:
+            await stores.ensure_indexes()
+            await stack.enter_async_context(catalogue)
+        except HistoryUnavailable as error:
+            raise StartupError("MongoDB stopped answering while the catalogue was read; start it again.") from error
+        visitors = Visitors(MongoHistory(stores.database), states, model, metrics)
+        health = Health({"cache": partial(redis.ping, client), "history": stores.ping})
+        stack.callback(_leave, health, metrics)
+        _announce(model, metrics)
+        yield State(
+            predictor=Predictor(visitors, catalogue, model, metrics, settings, np.random.default_rng()),
+            ingest=Ingest(EventStore(stores.database), states, model.artifact.contract, metrics),
+            health=health,
+            model=model,
+        )
+
+
+def _states(client: redis.Redis, artifact: Artifact, settings: Settings, metrics: Metrics) -> RedisStates:
+    """The cache of this very artifact: a retrained model of the same name and version shares no state with it."""
+    content = str(artifact.manifest["digest"])[:12]
+    return RedisStates(
+        client,
+        f"{artifact.name}:{artifact.version}:{content}",
+        artifact.contract,
+        settings.state_ttl_seconds,
+        on_waiting=metrics.pending_invalidations.set,
+        on_corrupt=metrics.corrupt.inc,
+    )
+
+
+def _announce(model: Model, metrics: Metrics) -> None:
+    """Say which model serves, and where it runs: in the metrics and in the log."""
+    artifact = model.artifact
+    kind, fingerprint = str(artifact.manifest["kind"]), artifact.contract.fingerprint()
+    metrics.model.labels(artifact.name, artifact.version, kind, model.device, fingerprint).set(1)
+    metrics.ready.set(1)
+    log.info(
+        "model_ready",
+        model=artifact.name,
+        version=artifact.version,
+        kind=kind,
+        device=model.device,
+        fingerprint=fingerprint,
+    )
+
+
+def _leave(health: Health, metrics: Metrics) -> None:
+    """The first thing at shutdown: no longer ready. Uvicorn has already drained the connections by then."""
+    health.stopping = True
+    metrics.ready.set(0)

@@ -1,0 +1,69 @@
+"""Builds the application: ``create_app`` is what uvicorn (``--factory``) and the tests call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from app import errors, openapi
+from app.lifespan import State, open_state
+from app.metrics import Metrics
+from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
+from app.routes import events, health, metrics, models, predict
+from app.settings import Settings, load_settings
+
+OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
+
+TAGS = [
+    {"name": "predictions", "description": "What will this user do next?"},
+    {"name": "events", "description": "What users did."},
+    {"name": "models", "description": "What answers."},
+    {"name": "operations", "description": "Probes and metrics."},
+]
+
+
+def create_app(settings: Settings | None = None, *, open_state: OpenState = open_state) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        settings: read from the environment, if left out.
+        open_state: opens everything the routes need; tests give one that opens fakes.
+
+    Raises:
+        SettingsError: the environment holds a setting that cannot be used.
+    """
+    settings = load_settings() if settings is None else settings
+    collectors = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        async with open_state(settings, collectors) as state:
+            yield state
+
+    app = FastAPI(
+        title="Foretell",
+        version=version("foretell"),
+        description="An online prediction service: what will this user do next?",
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.metrics = collectors
+    for module in (predict, events, models, health, metrics):
+        app.include_router(module.router)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    errors.install(app)
+    openapi.install(app)
+    app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
+    app.add_middleware(RequestMiddleware, metrics=collectors)
+    app.add_middleware(StartupMiddleware)  # added last, so outermost
+    return app
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")

@@ -1,0 +1,107 @@
+"""Every Prometheus collector of the service, on one screen.
+
+A :class:`Metrics` owns its registry, so two applications in one process never share a counter. With several
+worker processes (PROMETHEUS_MULTIPROC_DIR, set by ``foretell serve``) one scrape sums over all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+#: Seconds, from a cache hit to the deadline.
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The collectors. Labels are bounded: route templates, never paths; no user or item ids."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "foretell_http_requests", "Requests answered.", ["route", "method", "status"], registry=r
+        )
+        self.latency = Histogram(
+            "foretell_http_request_seconds",
+            "Time to answer.",
+            ["route", "method"],
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.in_flight = Gauge(
+            "foretell_http_requests_in_flight",
+            "Requests being answered.",
+            registry=r,
+            multiprocess_mode="livesum",
+        )
+        self.stages = Histogram(
+            "foretell_stage_seconds",
+            "Time of one stage of a prediction: cache, history, encode, retrieve, score or rank.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.lookups = Counter(
+            "foretell_state_lookups",
+            "Lookups of a cached state: hit, miss, stale or bypass.",
+            ["outcome"],
+            registry=r,
+        )
+        self.degraded = Counter(
+            "foretell_degraded", "Answers given without a part: cache or history.", ["part"], registry=r
+        )
+        self.events = Counter(
+            "foretell_events", "Events received: accepted, duplicate or rejected.", ["outcome"], registry=r
+        )
+        self.pending_invalidations = Gauge(
+            "foretell_pending_invalidations",
+            "Users whose cached state could not be invalidated yet.",
+            registry=r,
+            multiprocess_mode="livesum",
+        )
+        self.batch_size = Histogram(
+            "foretell_batch_size", "Requests computed together.", ["op"], buckets=SIZES, registry=r
+        )
+        self.queue_wait = Histogram(
+            "foretell_queue_wait_seconds", "Wait for the model's batch.", ["op"], buckets=SECONDS, registry=r
+        )
+        self.corrupt = Counter("foretell_corrupt_states", "Cached values that were no state of their user.", registry=r)
+        self.catalogue_failures = Counter(
+            "foretell_catalogue_refresh_failures", "Looks for changes of the catalogue that failed.", registry=r
+        )
+        self.model = Gauge(
+            "foretell_model_info",
+            "The model that serves (always 1).",
+            ["name", "version", "kind", "device", "fingerprint"],
+            registry=r,
+            multiprocess_mode="livemax",
+        )
+        self.ready = Gauge("foretell_ready", "1 while requests are welcome.", registry=r, multiprocess_mode="livemin")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage, whether it succeeds or not."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages.labels(name).observe(time.perf_counter() - start)
+
+    def render(self) -> bytes:
+        """The text Prometheus scrapes."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+    def close(self) -> None:
+        """Take this process's gauges out of the sum over all workers."""
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]

@@ -1,0 +1,164 @@
+"""Pure ASGI middleware: request id, metrics and last resort for errors; the body limit; start-up errors."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import PayloadTooLarge, StartupError, error_response, respond
+from app.metrics import Metrics
+from models.artifact import ArtifactError
+from models.contract import ContractError
+
+log = structlog.stdlib.get_logger(__name__)
+
+REQUEST_ID = "foretell.request_id"
+ARRIVED = "foretell.arrived"
+
+#: Exceptions of start-up whose message is a sentence for the operator.
+SENTENCES = (StartupError, ArtifactError, ContractError)
+
+#: Counted for a client that left before its answer; nginx's number.
+CLIENT_CLOSED = 499
+
+#: Methods that get a label of their own; anything else a client makes up counts as OTHER.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestMiddleware:
+    """Gives each request an id (the client's X-Request-ID, where it is plain), counts, times and logs it.
+
+    An exception nobody expected is logged with its traceback and answered ``{"error": "internal"}``.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other scopes pass through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope[ARRIVED] = time.perf_counter()
+        scope[REQUEST_ID] = request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        status = CLIENT_CLOSED
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            self.metrics.in_flight.track_inprogress(),
+        ):
+            try:
+                await _Guard(self.app)(scope, receive, send_with_id)
+            finally:
+                self._observe(scope, status)
+
+    def _observe(self, scope: Scope, status: int) -> None:
+        seconds = time.perf_counter() - scope[ARRIVED]
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        self.metrics.requests.labels(route, method, status).inc()
+        self.metrics.latency.labels(route, method).observe(seconds)
+        write = log.warning if status >= 500 else log.debug
+        write("request", route=route, method=method, status=status, ms=round(seconds * 1000, 2))
+
+
+class _Guard:
+    """Turns an exception nobody expected into a 500, while nothing has been sent yet; lets a client leave in peace."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            log.debug("client_disconnected")
+        except Exception:
+            if started:
+                raise
+            log.exception("internal_error")
+            body = {"error": "internal", "detail": "Something went wrong; the log has the details."}
+            await error_response(500, body)(scope, receive, send)
+
+
+class BodyLimitMiddleware:
+    """Refuses a body longer than ``limit`` bytes, by its Content-Length or as soon as more has arrived."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other scopes pass through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdecimal() or int(declared[:20]) > self.limit:
+            await respond(self._too_large())(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise self._too_large()
+            return message
+
+        await self.app(scope, receive_counted, send)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The body is longer than {self.limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES."
+        )
+
+
+class StartupMiddleware:
+    """Makes a failed start one sentence in the log: Starlette would send the server a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the lifespan; requests pass through."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_sentence(message: Message) -> None:
+            error = sys.exception()  # Starlette reports from within its except block
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, SENTENCES):
+                message = {**message, "message": str(error)}
+            await send(message)
+
+        await self.app(scope, receive, send_sentence)
+
+
+def _request_id(sent: str | None) -> str:
+    if sent is not None and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent):
+        return sent
+    return uuid.uuid4().hex

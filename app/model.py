@@ -1,0 +1,52 @@
+"""What the service needs of a model: the protocol :class:`app.runtime.Runtime` and the tests' fake implement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from app.catalogue import ItemContent
+from models.artifact import Artifact
+from models.encode import Arrays
+from models.vocabulary import Ids
+
+
+class Model(Protocol):
+    """A loaded, verified and warm model.
+
+    ``deadline`` is a time of the event loop. Each coroutine raises Overloaded when its queue is full and
+    DeadlineExceeded when the deadline has passed before its work began.
+    """
+
+    artifact: Artifact
+    device: str
+
+    def item_id(self, name: str) -> int:
+        """The internal id of an item, added ones included; UNKNOWN where there is none."""
+        ...
+
+    def item_name(self, item_id: int) -> str:
+        """The external id of an item of the vocabulary."""
+        ...
+
+    async def add_items(self, contents: Mapping[str, ItemContent], *, deadline: float) -> dict[str, int]:
+        """Give items outside the vocabulary a vector from their content; returns the internal ids of those that fit."""
+        ...
+
+    async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
+        """The state, shape [L, width], of one user's inputs, each of shape [L]."""
+        ...
+
+    async def retrieve(
+        self, state: NDArray[Any], length: int, context: Ids, allowed: NDArray[Any] | None, *, deadline: float
+    ) -> tuple[Ids, NDArray[Any]]:
+        """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
+        ...
+
+    async def score(
+        self, state: NDArray[Any], length: int, context: Ids, candidates: Ids, *, deadline: float
+    ) -> dict[str, NDArray[Any]]:
+        """For each target its probability, for each value its expectation, of C candidates: each of shape [C]."""
+        ...

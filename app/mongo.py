@@ -1,0 +1,101 @@
+"""MongoDB: the only file that imports motor, so that the day it is replaced touches one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import PyMongoError
+
+from app.errors import HistoryUnavailable, StartupError
+
+Document = dict[str, Any]
+Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
+
+#: Most connections to the server. Motor works in threads (MOTOR_MAX_WORKERS, five a core), so more would idle.
+POOL_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Mongo:
+    """An open client and the database the service works in."""
+
+    client: AsyncIOMotorClient[Document]
+    database: Database
+
+    async def ping(self) -> None:
+        """Raises HistoryUnavailable where the server does not answer in time."""
+        with driver_errors():
+            await self.client.admin.command("ping")
+
+    async def ensure_indexes(self) -> None:
+        """Create the indexes that the service's queries need; those that exist stay. Raises HistoryUnavailable."""
+        with driver_errors():
+            await self.database.events.create_index(EVENT_INDEX)
+            await self.database.items.create_index(ITEM_INDEX)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.client.close()
+
+
+#: A user's newest events first; ties in time are ordered by event id, here as everywhere.
+EVENT_INDEX = [("user_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)]
+#: What changed in the catalogue since the last look.
+ITEM_INDEX = [("updated_at", ASCENDING)]
+
+
+async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
+    """Open a client and see that the server answers.
+
+    Reads go to the primary, so that an acknowledged event is in the next read; writes are acknowledged by a majority,
+    from the journal, so that none is taken back. ``timeout_ms`` bounds a whole operation, its one retry included.
+
+    Raises:
+        StartupError: the URL is none, or nobody answers there.
+    """
+    try:
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            url,
+            appname="foretell",
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            connectTimeoutMS=timeout_ms,
+            maxPoolSize=POOL_SIZE,
+            readPreference="primary",
+            w="majority",
+            journal=True,
+            retryReads=True,
+            retryWrites=True,
+            tz_aware=True,
+        )
+        mongo = Mongo(client, client[database])
+    except (PyMongoError, ValueError) as error:
+        raise StartupError("FORETELL_MONGO_URL is not a URL of MongoDB; see the configuration table.") from error
+    try:
+        await mongo.ping()
+    except HistoryUnavailable as error:
+        mongo.close()
+        raise StartupError(
+            f"MongoDB does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_MONGO_URL."
+        ) from error
+    return mongo
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Turn any error of the driver into HistoryUnavailable."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise HistoryUnavailable("MongoDB did not answer; try again.") from error
+
+
+def _address(url: str) -> str:
+    """Where a URL points, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2]

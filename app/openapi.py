@@ -1,0 +1,61 @@
+"""The OpenAPI page: request bodies that routes read themselves, and errors in their one shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.schemas import ErrorResponse, EventsRequest, PredictRequest
+
+REF = "#/components/schemas/{model}"
+
+#: Request models, which FastAPI does not see because routes parse the body themselves.
+REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, EventsRequest)
+
+#: By status, what a route's ``responses`` says of an error.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
+        413: "The body is longer than FORETELL_BODY_LIMIT_BYTES.",
+        415: "The Content-Type is not application/json.",
+        422: "The payload is invalid; `fields` names every field at fault.",
+        503: "Overloaded, or the event store is away. `Retry-After` says when to try again.",
+        504: "No answer within FORETELL_DEADLINE_MS.",
+    }.items()
+}
+
+
+def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a route that reads ``schema`` from its body; its examples show on the page."""
+    extra = schema.model_config.get("json_schema_extra")
+    examples = extra["examples"] if isinstance(extra, dict) else []
+    assert isinstance(examples, list)
+    content = {
+        "schema": {"$ref": REF.format(model=schema.__name__)},
+        "examples": {f"example {place}": {"value": value} for place, value in enumerate(examples, 1)},
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def install(app: FastAPI) -> None:
+    """Make ``/openapi.json`` hold the schemas of the request bodies too."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _, definitions = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
+            document["components"]["schemas"] |= definitions["$defs"]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents

@@ -1,0 +1,16 @@
+"""What Prometheus scrapes."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.dependencies import MetricsDep
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(metrics: MetricsDep) -> Response:
+    """Every collector, in the Prometheus text format."""
+    return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,46 @@
+"""Which model serves, and which versions lie beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app.dependencies import ModelDep, SettingsDep
+from app.model import Model
+from app.responses import json_response
+from models import artifact as artifacts
+
+router = APIRouter(tags=["models"])
+
+#: Parts of the manifest that are for machines.
+INTERNAL = frozenset({"format", "name", "version", "kind", "fingerprint", "contract", "files", "digest"})
+
+
+@router.get("/models", summary="The model that serves, and the versions on disk")
+async def models(model: ModelDep, settings: SettingsDep) -> Response:
+    """What the active model predicts, where it runs, what it was trained on and how good it was."""
+    return json_response(await asyncio.to_thread(_describe, model, settings.model_root))
+
+
+def _describe(model: Model, root: Path) -> dict[str, Any]:
+    artifact = model.artifact
+    contract = artifact.contract
+    active = {
+        "name": artifact.name,
+        "version": artifact.version,
+        "kind": artifact.manifest["kind"],
+        "device": model.device,
+        "fingerprint": contract.fingerprint(),
+        "targets": contract.targets,
+        "values": contract.values,
+        "objective": contract.objective,
+        "context": [field.name for field in contract.fields if field.source == "request"],
+        "history_length": contract.history_length,
+        "probability_of": contract.probability_of,
+        "facts": {key: value for key, value in artifact.manifest.items() if key not in INTERNAL},
+        "metrics": artifact.metrics(),
+    }
+    return {"active": active, "available": {name: artifacts.versions(root, name) for name in artifacts.names(root)}}

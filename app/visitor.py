@@ -1,0 +1,177 @@
+"""Who is asking: the encoded history of a user, from the cache or computed afresh, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.deadline import within
+from app.errors import CacheUnavailable, HistoryUnavailable
+from app.history import History, UserRecord
+from app.metrics import Metrics
+from app.model import Model
+from app.schemas import PredictRequest
+from app.states import CachedState, Lookup, States
+from models.encode import Event, encode_history, encode_profile, state_events, to_history
+from models.vocabulary import Ids
+
+#: A user of whom nothing is known.
+NOBODY = UserRecord(events=[], total=0, profile={})
+
+
+class Degraded(list[str]):
+    """The parts an answer had to do without, each named once."""
+
+    def add(self, part: Literal["cache", "history"]) -> None:
+        """Note that ``part`` did not answer."""
+        if part not in self:
+            self.append(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A user as the model sees them.
+
+    Attributes:
+        state: the encoded history, shape [L, width], padded on the left.
+        length: how many of its rows are events.
+        total: events the user has in all, those of the session included.
+        last_at: time of the newest event, or None.
+        profile: ids of the profile fields, shape [P].
+        source: where the state came from.
+        computed_at: when it was encoded.
+    """
+
+    state: NDArray[Any]
+    length: int
+    total: int
+    last_at: float | None
+    profile: Ids
+    source: Literal["cached", "computed", "session", "anonymous"]
+    computed_at: float
+
+    def items(self, types: Sequence[int]) -> Ids:
+        """Internal ids of the items that the visible events of these types were about; repeats possible."""
+        items, kinds = state_events(self.state[len(self.state) - self.length :])
+        return items[np.isin(kinds, types)]
+
+
+class Visitors:
+    """Loads visitors. ``load`` never fails for want of a store: it says so in ``degraded``."""
+
+    def __init__(self, history: History, states: States, model: Model, metrics: Metrics) -> None:
+        self._history = history
+        self._states = states
+        self._model = model
+        self._metrics = metrics
+        self._contract = model.artifact.contract
+        self._vocabulary = model.artifact.vocabulary
+
+    async def load(self, request: PredictRequest, now: float, deadline: float, degraded: Degraded) -> Visitor:
+        """The visitor of a request at the time ``now``.
+
+        A request with session events is encoded for itself and never cached: the cache holds stored events only.
+
+        Raises:
+            Overloaded, DeadlineExceeded: from the model's queue.
+        """
+        if request.user_id is None or request.session:
+            return await self._with_session(request, now, deadline, degraded)
+        lookup = await self._look_up(request.user_id, degraded)
+        if lookup is not None and lookup.state is not None:
+            return self._cached(lookup.state)
+        try:
+            record = await self._read(request.user_id, deadline)
+        except HistoryUnavailable:
+            degraded.add("history")
+            return await self._encode(NOBODY, "computed", now, deadline)
+        visitor = await self._encode(record, "computed", now, deadline)
+        if lookup is not None:
+            await self._remember(request.user_id, lookup.generation, visitor, degraded)
+        return visitor
+
+    async def _read(self, user_id: str, deadline: float) -> UserRecord:
+        """The newest L events, the profile and the count. Raises HistoryUnavailable, DeadlineExceeded."""
+        with self._metrics.stage("history"):
+            async with within(deadline):
+                return await self._history.recent(user_id, self._contract.history_length)
+
+    async def _with_session(self, request: PredictRequest, now: float, deadline: float, degraded: Degraded) -> Visitor:
+        record = NOBODY
+        if request.user_id is not None:
+            try:
+                record = await self._read(request.user_id, deadline)
+            except HistoryUnavailable:
+                degraded.add("history")
+        session = [
+            Event(event.item_id, event.type, now if event.at is None else event.at.timestamp(), event.value)
+            for event in request.session or ()
+        ]
+        events = sorted([*record.events, *session], key=lambda event: event.at)
+        both = UserRecord(events=events, total=record.total + len(session), profile=record.profile)
+        return await self._encode(both, "session", now, deadline)
+
+    async def _look_up(self, user_id: str, degraded: Degraded) -> Lookup | None:
+        """What the cache has; None where it cannot be asked."""
+        with self._metrics.stage("cache"):
+            try:
+                lookup = await self._states.get(user_id)
+            except CacheUnavailable:
+                degraded.add("cache")
+                self._metrics.lookups.labels("bypass").inc()
+                return None
+        self._metrics.lookups.labels(lookup.outcome).inc()
+        if lookup.outcome == "bypass":  # an invalidation waits for Redis
+            degraded.add("cache")
+        return lookup
+
+    def _cached(self, found: CachedState) -> Visitor:
+        return Visitor(
+            state=found.padded(self._contract.history_length),
+            length=found.length,
+            total=found.total,
+            last_at=found.last_at,
+            profile=found.profile,
+            source="cached" if found.total else "anonymous",
+            computed_at=found.computed_at,
+        )
+
+    async def _encode(
+        self, record: UserRecord, source: Literal["computed", "session"], now: float, deadline: float
+    ) -> Visitor:
+        with self._metrics.stage("encode"):
+            history = to_history(record.events, self._vocabulary, self._contract)
+            profile = encode_profile(record.profile, self._vocabulary, self._contract)
+            if len(history):
+                state = await self._model.encode(encode_history(history, self._contract), deadline=deadline)
+            else:  # nothing to encode; a length of 0 tells the model so
+                state = np.zeros(self._contract.state_shape, self._contract.state_dtype)
+        return Visitor(
+            state=state,
+            length=min(len(history), self._contract.history_length),
+            total=record.total,
+            last_at=history.last_at,
+            profile=profile,
+            source=source if len(history) else "anonymous",
+            computed_at=now,
+        )
+
+    async def _remember(self, user_id: str, generation: bytes, visitor: Visitor, degraded: Degraded) -> None:
+        """Write the state back, unless the user has done something since the lookup. A lost cache fails nothing."""
+        state = CachedState(
+            state=visitor.state[len(visitor.state) - visitor.length :],  # [length, width]: no padding
+            length=visitor.length,
+            total=visitor.total,
+            last_at=visitor.last_at,
+            profile=visitor.profile,
+            computed_at=visitor.computed_at,
+        )
+        with self._metrics.stage("cache"):
+            try:
+                await self._states.put(user_id, generation, state)
+            except CacheUnavailable:
+                degraded.add("cache")

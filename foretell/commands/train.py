@@ -1,0 +1,61 @@
+"""``foretell train``: a data set in, a served model out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foretell.console import USAGE, console, fail, progress
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote, e.g. data/taobao.")],
+    model: Annotated[str, typer.Option(help="behaviour (Transformer) or logistic.")] = "behaviour",
+    size: Annotated[str, typer.Option(help="Size of the behaviour model: tiny or small.")] = "tiny",
+    name: Annotated[str | None, typer.Option(help="Name to publish under; default: the data set's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),
+    runs: Annotated[Path, typer.Option(help="Folder of training runs: weights, TensorBoard logs.")] = Path("runs"),
+    config: Annotated[Path | None, typer.Option(help="TOML file with training settings, see models/configs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop learning after so many minutes.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many passes over the data.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+) -> None:
+    """Train a model on an imported data set, measure it on later events, and publish it."""
+    from foretell.reports import print_metrics
+    from foretell.tensorflow import load
+
+    load()
+    from models.datasets.dataset import Dataset, DatasetError
+    from models.run import publish_run, read_config
+    from models.train import train as fit
+
+    try:
+        overrides = {"model": model, "size": size, "minutes": minutes, "epochs": epochs, "seed": seed}
+        settings = read_config(config, {key: value for key, value in overrides.items() if value is not None})
+    except ValueError as error:
+        fail(str(error), USAGE)
+    try:
+        data = Dataset.read(dataset)
+    except DatasetError as error:
+        fail(str(error))
+    label = name or data.name
+    run = runs / f"{label}-{settings.model}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    kind = " (synthetic)" if data.synthetic else ""
+    console.print(f"Training [bold]{settings.model}[/bold] on {data.name}{kind}; logs: tensorboard --logdir {runs}")
+    with progress() as bar:
+        task = bar.add_task("prepare", total=None)
+
+        def report(phase: str, done: int, total: int) -> None:
+            bar.update(task, description=phase, completed=done, total=total)
+
+        try:
+            metrics = fit(data, run, settings, report)
+        except ValueError as error:
+            fail(str(error))
+    artifact = publish_run(run, out, label)
+    print_metrics(metrics["validation"], f"{label} {artifact.version}, validation")
+    console.print(f"Published {artifact.path} after {metrics['train_seconds']:.0f} s of training.")
+    console.print(f"Serve it: FORETELL_MODEL_NAME={label} foretell serve")

@@ -1,0 +1,164 @@
+"""From trained network to artifact: the four served functions, golden examples, atomic publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.artifact import Artifact, publish
+from models.contract import FIRST, PAD, Contract
+from models.log import Log
+from models.network import Network
+from models.samples import Decisions
+from models.vocabulary import Vocabulary
+
+Tensor = Any
+
+
+def complete(contract: Contract, network: Network) -> Contract:
+    """The contract with the state shape that the network has."""
+    return replace(contract, state_shape=(contract.history_length, network.state_width))
+
+
+class Served(tf.Module):  # type: ignore[misc]
+    """The exported module: a network with its catalogue laid out as three tables that may grow without a restart.
+
+    ``vectors`` [V, width], ``categories`` [V, levels] and ``numbers`` [V, 3] have a row for each item id. Whoever loads
+    the model may assign longer tables, whose new rows come from ``embed_items``.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.contract = complete(network.contract, network)
+        vectors, _ = network.catalogue_vectors(tf.range(network.contract.items))
+        self.vectors = growable(vectors)
+        self.categories = growable(network.categories)
+        self.numbers = growable(network.numbers)
+        self.functions = {
+            name: tf.function(
+                getattr(self, name),
+                autograph=False,
+                input_signature=[tf.TensorSpec(s.shape, s.dtype, key) for key, s in signature.inputs.items()],
+            )
+            for name, signature in self.contract.signatures().items()
+        }
+
+    def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor) -> dict[str, Tensor]:
+        """Histories [B, L] -> ``state`` [B, L, width]; rows of padding are zero."""
+        state = self.network.encode(items, types, gaps, values, tf.gather(self.vectors, items))
+        state *= tf.cast(items != PAD, tf.float32)[..., None]
+        return {"state": tf.cast(state, self.contract.state_dtype)}
+
+    def embed_items(self, items: Tensor, categories: Tensor, numbers: Tensor) -> dict[str, Tensor]:
+        """Content of N items -> ``vectors`` [N, width]; give UNKNOWN as the id of an item the vocabulary lacks."""
+        return {"vectors": self.network.item_vectors(items, categories, numbers)}
+
+    def retrieve(self, state: Tensor, lengths: Tensor, context: Tensor, allowed: Tensor) -> dict[str, Tensor]:
+        """The best ``retrieval_size`` allowed items for each state: ``items`` and falling ``scores`` [B, K].
+
+        ``allowed`` is [B or 1, V'] for the first V' item ids, V' at most the tables' length. Items that are not allowed
+        come last, with a score of -inf.
+        """
+        known = tf.shape(allowed)[1]
+        tables = (self.vectors[:known], self.categories[:known], self.numbers[:known])
+        valid = tf.range(tf.shape(state)[1]) >= tf.shape(state)[1] - lengths[:, None]
+        scores = self.network.catalogue_scores(tf.cast(state, tf.float32), valid, context, *tables)  # [B, V']
+        scores = tf.where(allowed, scores, -float("inf"))
+        best = tf.math.top_k(scores, self.contract.retrieval_size)
+        return {"items": best.indices, "scores": best.values}
+
+    def score(self, state: Tensor, lengths: Tensor, context: Tensor, candidates: Tensor) -> dict[str, Tensor]:
+        """Probability of each target and expected value of each value for candidates [B, C], each [B, C]."""
+        count, length = tf.shape(candidates)[1], tf.shape(state)[1]
+        logits = self.network.score(
+            tf.cast(state, tf.float32),
+            tf.fill(tf.shape(candidates), length - 1),
+            tf.range(length) >= length - lengths[:, None],
+            candidates,
+            tf.gather(self.vectors, candidates),
+            tf.gather(self.numbers, candidates),
+            self.categories,
+            tf.repeat(context[:, None], count, axis=1),
+        )
+        targets, values = self.contract.targets, self.contract.values
+        outputs = {name: tf.sigmoid(logits[..., i]) for i, name in enumerate(targets)}
+        for i, name in enumerate(values):
+            outputs[name] = tf.exp(logits[..., len(targets) + i]) * self.contract.value_scales[name]
+        return outputs
+
+    def save(self, path: Path) -> None:
+        """Write the SavedModel."""
+        tf.saved_model.save(self, str(path), signatures=self.functions)
+
+
+def growable(rows: Tensor) -> tf.Variable:
+    """A variable that may be assigned more rows later."""
+    return tf.Variable(rows, trainable=False, shape=[None, *rows.shape[1:]])
+
+
+def golden_examples(decisions: Decisions, log: Log, count: int = 8) -> list[dict[str, Any]]:
+    """Raw examples made of some decisions: histories of all lengths, an empty one first, and an item nobody knows."""
+    order = np.argsort(decisions.before, kind="stable")
+    rows = order[np.linspace(0, len(order) - 1, count).astype(int)]
+    examples = [_raw_example(decisions, log, int(row)) for row in rows]
+    examples[0]["events"] = []
+    for example in examples:
+        example["candidates"] += [examples[1]["candidates"][0], examples[-1]["candidates"][0], "no such item"]
+    return examples
+
+
+def _raw_example(decisions: Decisions, log: Log, row: int) -> dict[str, Any]:
+    first, contract, vocabulary = log.offsets[decisions.user[row]], log.contract, log.vocabulary
+    last = first + decisions.before[row]
+    events = [
+        [
+            vocabulary.item_name(int(log.items[i])),
+            contract.behaviours[log.types[i] - FIRST].name,
+            float(log.at[i]),
+            None if np.isnan(log.values[i]) else float(log.values[i]),
+        ]
+        for i in range(max(first, last - contract.history_length), last)
+    ]
+    known: dict[str, dict[str, str]] = {"request": {}, "user": {}}
+    for field, value in zip(contract.fields, decisions.context[row].tolist(), strict=True):
+        if field.source != "clock" and value >= FIRST:
+            known[field.source][field.name] = vocabulary.fields[field.name][value - FIRST]
+    return {
+        "events": events,
+        "context": known["request"],
+        "profile": known["user"],
+        "at": float(decisions.at[row]),
+        "candidates": [vocabulary.item_name(int(decisions.items[row]))],
+    }
+
+
+def export(
+    network: Network,
+    root: Path,
+    name: str,
+    *,
+    kind: str,
+    vocabulary: Vocabulary,
+    golden: list[dict[str, Any]],
+    metrics: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> Artifact:
+    """Publish the network as the next version of ``name`` below ``root``."""
+    served = Served(network)
+    return publish(
+        root,
+        name,
+        kind=kind,
+        contract=served.contract,
+        vocabulary=vocabulary,
+        golden=golden,
+        metrics=metrics,
+        facts={"tensorflow": tf.__version__, **facts},
+        save_model=served.save,
+    )

@@ -1,0 +1,175 @@
+"""What every network has in common: its inputs, its losses, and how a training step runs.
+
+A network is four functions: ``item_vectors`` (content to vector), ``encode`` (history to state), ``score`` (state and
+candidates to logits) and ``query`` (state to a vector that finds items). Training calls them on windows in which every
+decision has its own visible prefix; serving is the case in which the prefix is the whole history.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.contract import FIRST, ITEM_NUMBERS, PAD, UNKNOWN, Contract
+from models.encode import Arrays
+from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax
+
+Tensor = Any
+
+#: Items that were acted on less often in training share one id embedding and are told apart by their content.
+RARE = 5
+
+
+class Network(keras.Model):  # type: ignore[misc]
+    """A trainable model over one contract.
+
+    Args:
+        contract: inputs and outputs; ``state_width`` (below) completes its state_shape.
+        content: ``categories`` [V, levels] and ``numbers`` [V, 3] of every item id.
+        negatives: shared negatives of the retrieval loss in each step; 0 for networks that do not retrieve by vector.
+        retrieval_weight: share of the retrieval loss in the total.
+    """
+
+    state_width: int
+
+    def __init__(self, contract: Contract, content: Arrays, *, negatives: int, retrieval_weight: float) -> None:
+        super().__init__()
+        self.contract = contract
+        self.negatives = negatives
+        self.retrieval_weight = retrieval_weight
+        self.categories = tf.constant(content["categories"], tf.int32)
+        self.numbers = tf.constant(content["numbers"], tf.float32)
+        common = np.expm1(content["numbers"][:, 2] * 10.0) >= RARE - 0.5
+        ids = np.where(common, np.arange(contract.items), UNKNOWN)
+        self.id_rows = tf.constant(np.where(np.arange(contract.items) == PAD, PAD, ids), tf.int32)
+        self.meters = {
+            name: keras.metrics.Mean(name=name) for name in ("loss", *contract.targets, *contract.values, "retrieval")
+        }
+
+    # What a network defines.
+
+    def item_vectors(self, items: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
+        """Vectors [..., width] of items given by id [...], category ids [..., levels] and numbers [..., 3]."""
+        raise NotImplementedError
+
+    def encode(
+        self,
+        items: Tensor,
+        types: Tensor,
+        gaps: Tensor,
+        values: Tensor,
+        vectors: Tensor,
+        training: bool = False,
+    ) -> Tensor:
+        """The state [B, L, state_width] of histories [B, L] whose items have the vectors [B, L, width]."""
+        raise NotImplementedError
+
+    def score(
+        self, state: Tensor, prefix: Tensor, valid: Tensor, candidates: Tensor, vectors: Tensor,
+        numbers: Tensor, categories: Tensor, context: Tensor, training: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Logits [B, D, targets + values] of candidates [B, D], each seeing the slots up to its ``prefix`` [B, D]."""
+        raise NotImplementedError
+
+    def query(self, state: Tensor, prefix: Tensor, valid: Tensor, context: Tensor) -> Tensor:
+        """Retrieval queries [B, M, width]: the inner product with an item's vector ranks the catalogue."""
+        raise NotImplementedError
+
+    def catalogue_scores(
+        self, state: Tensor, valid: Tensor, context: Tensor, vectors: Tensor, categories: Tensor, numbers: Tensor
+    ) -> Tensor:
+        """How well each item with the given tables [V, ...] suits each whole history, [B, V]: by inner product."""
+        prefix = tf.fill([tf.shape(state)[0], 1], tf.shape(state)[1] - 1)
+        query = self.query(state, prefix, valid, context[:, None])[:, 0]  # [B, width]
+        return tf.matmul(query, vectors, transpose_b=True)
+
+    # What they share.
+
+    def catalogue_vectors(self, items: Tensor, popularity: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Vectors and numbers of known items [...]; ``popularity`` [...] replaces the final one where given."""
+        numbers = tf.gather(self.numbers, items)
+        if popularity is not None:
+            numbers = tf.concat([numbers[..., : ITEM_NUMBERS - 1], popularity[..., None]], axis=-1)
+        return self.item_vectors(items, tf.gather(self.categories, items), numbers), numbers
+
+    def losses_of(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+        """Every loss of one batch of windows (see samples.Windows.batch), by name, and their weighted sum ``loss``."""
+        vectors, _ = self.catalogue_vectors(batch["items"])
+        valid = batch["items"] != PAD
+        state = self.encode(batch["items"], batch["types"], batch["gaps"], batch["values"], vectors, training)
+        own, numbers = self.catalogue_vectors(batch["candidates"], batch["popularity"])
+        logits = self.score(
+            state,
+            batch["prefix"],
+            valid,
+            batch["candidates"],
+            own,
+            numbers,
+            self.categories,
+            batch["context"],
+            training,
+        )
+        logits += self.position_bias(batch["shown"])
+        parts = {}
+        targets = self.contract.targets
+        for i, name in enumerate(targets):
+            parts[name] = binary_cross_entropy(logits[..., i], batch["labels"][..., i], batch["weights"][..., i])
+        for i, name in enumerate(self.contract.values):
+            scale = self.contract.value_scales[name]
+            parts[name] = gamma_deviance(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
+        parts["retrieval"] = self.retrieval_loss(state, valid, batch) if self.negatives else tf.zeros(())
+        heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])
+        return {"loss": heads + self.retrieval_weight * parts["retrieval"], **parts}
+
+    def build_position_bias(self, positions: int = 32) -> None:
+        """One additive logit for each target and shown position, relative to the first; serving leaves it out."""
+        self.positions = self.add_weight(
+            name="positions", shape=(positions, len(self.contract.targets)), initializer="zeros"
+        )
+
+    def position_bias(self, shown: Tensor) -> Tensor:
+        """What the place on the page adds to the logits [B, D, targets + values]; nothing for positions 0 and 1."""
+        place = tf.clip_by_value(shown, 0, self.positions.shape[0] - 1)
+        bias = tf.gather(self.positions, place) * tf.cast(place > 1, tf.float32)[..., None]
+        return tf.pad(bias, [[0, 0], [0, 0], [0, len(self.contract.values)]])
+
+    def retrieval_loss(self, state: Tensor, valid: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Sampled softmax of each next move against ``negatives`` items drawn uniformly for the whole batch."""
+        query = self.query(state, batch["move_prefix"], valid, batch["move_context"])
+        moves = tf.reshape(batch["moves"], [-1])
+        drawn = tf.random.uniform([self.negatives], FIRST, self.contract.items, tf.int32)
+        positives, _ = self.catalogue_vectors(moves)
+        others, _ = self.catalogue_vectors(drawn)
+        queries = tf.reshape(query, [-1, query.shape[-1]])
+        log_odds = float(np.log(max(self.contract.items - FIRST - 1, 1) / self.negatives))
+        return sampled_softmax(queries, positives, others, moves[:, None] == drawn, log_odds, moves != PAD)
+
+    def train_step(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One optimiser step (called by ``fit``)."""
+        with tf.GradientTape() as tape:
+            parts = self.losses_of(data, training=True)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(parts["loss"], variables), variables)
+        return self._meter(parts)
+
+    def test_step(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses without learning (called by ``fit`` on the validation windows)."""
+        return self._meter(self.losses_of(data, training=False))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means that ``fit`` resets between epochs."""
+        return list(self.meters.values())
+
+    def _meter(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, value in parts.items():
+            self.meters[name].update_state(value)
+        return {name: meter.result() for name, meter in self.meters.items()}
+
+
+def visible_slots(prefix: Tensor, valid: Tensor) -> Tensor:
+    """Which slots a decision sees: real events up to its prefix, bool [B, D, L]."""
+    return (tf.range(tf.shape(valid)[1]) <= prefix[..., None]) & valid[:, None, :]

@@ -1,0 +1,267 @@
+"""Training samples: windows over users' histories, and the decisions that are taken inside them.
+
+A *decision* is one moment of one user with one candidate item and what came of it: for every target behaviour a label
+and a weight, for every value the number or NaN. Its history is what the user did strictly before that moment.
+
+A *window* is a stretch of at most L events of one user, encoded once; causality lets every decision inside it see only
+its own past. Windows overlap by half, and a decision belongs to the window in which at least L/2 past events (or all
+there are) are visible, so that training sees histories as long as serving does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from models.contract import FIRST, PAD, Contract
+from models.datasets.dataset import Dataset
+from models.encode import POPULARITY_SCALE, Arrays, encode_values
+from models.log import Counter, Log, field_ids, user_index
+from models.vocabulary import Ids
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """R decisions as columns.
+
+    Attributes:
+        user: index of the user [R]; ``at`` the moment [R]; ``before`` the number of the user's earlier events [R].
+        items: the candidate's id [R].
+        labels, weights: for each target [R, T]; a weight of 0 says that the label is not known.
+        values: for each value [R, N], NaN where the behaviour did not happen.
+        context: ids of the context fields [R, F].
+        shown: 1-based position at which the candidate was shown [R], 0 where nothing is known.
+        truth: true probability of each target [R, T] in simulated data, else None.
+    """
+
+    user: Rows
+    at: NDArray[np.float64]
+    before: Rows
+    items: Ids
+    labels: Floats
+    weights: Floats
+    values: Floats
+    context: Ids
+    shown: Ids
+    truth: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, index: NDArray[Any]) -> Decisions:
+        """The decisions at ``index`` (positions or a mask)."""
+        return Decisions(
+            *(None if (c := getattr(self, name)) is None else c[index] for name in self.__dataclass_fields__)  # type: ignore[arg-type]
+        )
+
+    def between(self, start: float, end: float) -> Decisions:
+        """The decisions with start <= at < end."""
+        return self.take((self.at >= start) & (self.at < end))
+
+
+def exposure_decisions(dataset: Dataset, log: Log) -> Decisions:
+    """One decision for each exposure: shown, and clicked, bought ... or not (joined on user, item and request)."""
+    contract = log.contract
+    assert dataset.exposures is not None
+    shown = dataset.exposures.sort("user_id", "at", "event_id")
+    key = ["user_id", "item_id", "request_id"]
+    labels, values = [], {}
+    for behaviour in contract.behaviours:
+        done = dataset.events.filter(pl.col("type") == behaviour.name).group_by(key).agg(pl.col("value").first())
+        joined = shown.select(key).join(done.with_columns(done=True), on=key, how="left", maintain_order="left")
+        if behaviour.target:
+            labels.append(joined["done"].fill_null(False).to_numpy())
+        if behaviour.value in contract.values:
+            values[behaviour.value] = joined["value"].fill_null(np.nan).to_numpy()
+    user = user_index(shown["user_id"], log.users)
+    at = shown["at"].dt.epoch("ms").to_numpy() / 1000.0
+    before = log.events_before(user, at)
+    truth = [f"true_{name}" for name in contract.targets]
+    return Decisions(
+        user=user,
+        at=at,
+        before=before,
+        items=log.vocabulary.item_ids(shown["item_id"].to_list()),
+        labels=np.stack(labels, axis=1).astype(np.float32),
+        weights=np.ones((len(shown), len(labels)), np.float32),
+        values=_columns([values[name] for name in contract.values], len(shown)),
+        context=log.context(
+            user, at, log.last_at(user, before), field_ids(shown, "context_", log.vocabulary, contract)
+        ),
+        shown=shown["position"].to_numpy().astype(np.int32),
+        truth=shown.select(truth).to_numpy().astype(np.float32) if set(truth) <= set(shown.columns) else None,
+    )
+
+
+def event_decisions(log: Log) -> Decisions:
+    """One decision for each event: the item that was acted on, at that moment.
+
+    An event says "no" to stronger targets and nothing about weaker ones: who bought may have clicked.
+    """
+    contract = log.contract
+    targets = np.array([contract.type_id(name) for name in contract.targets])
+    user = np.repeat(np.arange(len(log.users)), np.diff(log.offsets))
+    before = log.events_before(user, log.at)
+    carriers = [next(b for b in contract.behaviours if b.value == name) for name in contract.values]
+    values = [np.where(log.types == contract.type_id(b.name), log.values, np.nan) for b in carriers]
+    types = log.types[:, None]  # [E, 1]
+    return Decisions(
+        user=user,
+        at=log.at,
+        before=before,
+        items=log.items,
+        labels=(types == targets).astype(np.float32),
+        weights=(types <= targets).astype(np.float32),
+        values=_columns(values, len(user)),
+        context=log.context(user, log.at, log.last_at(user, before), log.request),
+        shown=np.zeros(len(user), np.int32),
+    )
+
+
+def with_negatives(decisions: Decisions, contract: Contract, rng: np.random.Generator) -> Decisions:
+    """Each decision followed by ``contract.negatives`` copies on uniformly drawn items, to which every answer is no."""
+    n = contract.negatives
+    rows = decisions.take(np.repeat(np.arange(len(decisions)), n + 1))
+    drawn = np.arange(len(rows)) % (n + 1) > 0
+    rows.items[drawn] = rng.integers(FIRST, contract.items, int(drawn.sum()), dtype=np.int32)
+    rows.labels[drawn], rows.weights[drawn], rows.values[drawn] = 0.0, 1.0, np.nan
+    return rows
+
+
+class Popularity:
+    """How often an item had been acted on before a moment; training sees this, as the final count knows the label."""
+
+    def __init__(self, log: Log) -> None:
+        order = np.lexsort((log.at, log.items))
+        offsets = np.searchsorted(log.items[order], np.arange(log.contract.items + 1))
+        self._counter = Counter(offsets, log.at[order])
+
+    def before(self, items: Ids, at: NDArray[np.float64]) -> Floats:
+        """Scaled log popularity of each item just before each moment, any shape."""
+        count = self._counter.before(items.astype(np.int64), at)
+        return (np.log1p(count) / POPULARITY_SCALE).astype(np.float32)
+
+
+class Windows:
+    """Decisions grouped into windows, as padded batches.
+
+    Args:
+        log: the events; a window shows only events that its decisions may see.
+        decisions: what is learned; not empty.
+        moves: decisions whose item is the next thing the user did (the positives of retrieval); not empty.
+        per_window: at most this many decisions are drawn from a window each epoch.
+    """
+
+    def __init__(self, log: Log, decisions: Decisions, moves: Decisions, *, per_window: int) -> None:
+        self.log = log
+        self.per_window = per_window
+        self._popularity = Popularity(log)
+        self._values = encode_values(log.types, log.values, log.contract)
+        self._keys, self._decisions, self._bounds = self._group(decisions)
+        keys, self._moves, bounds = self._group(moves)
+        place = np.minimum(np.searchsorted(keys, self._keys), len(keys) - 1)
+        ends = np.stack([bounds[place], bounds[place + 1]], axis=1)  # [W, 2]
+        self._move_bounds = np.where((keys[place] == self._keys)[:, None], ends, 0)
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return len(self._keys)
+
+    def _group(self, decisions: Decisions) -> tuple[Rows, Decisions, Rows]:
+        """Window keys [W] (user * 2**32 + window number), decisions sorted by window, bounds [W + 1]."""
+        half = self.log.contract.history_length // 2
+        late = decisions.before - 2 * half
+        key = (decisions.user << 32) + np.maximum(-(-late // half), 0)
+        order = np.argsort(key, kind="stable")
+        keys, starts = np.unique(key[order], return_index=True)
+        return keys, decisions.take(order), np.append(starts, len(key))
+
+    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[Arrays]:
+        """Batches of ``size`` windows: shuffled and sampled by ``rng``, or in order and from the front without one."""
+        order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
+        for start in range(0, len(order), size):
+            yield self.batch(order[start : start + size], rng)
+
+    def batch(self, windows: Rows, rng: np.random.Generator | None = None) -> Arrays:
+        """Arrays of the windows: ``history`` inputs [B, L]; decisions [B, D]; next moves [B, M]; see the keys below."""
+        length = self.log.contract.history_length
+        first, last = self._span(windows)
+        slot = first[:, None] + np.arange(length) - (length - (last - first))[:, None]  # [B, L]
+        seen = slot >= first[:, None]
+        index = np.where(seen, slot, 0)
+        log = self.log
+        columns = {"items": log.items, "types": log.types, "gaps": log.gaps, "values": self._values}
+        arrays: Arrays = {
+            name: np.where(seen, column[index], PAD).astype(column.dtype) for name, column in columns.items()
+        }
+        arrays["gaps"][slot == first[:, None]] = 0  # what came before the window is out of sight
+        arrays |= self._decided(windows, first, last, rng) | self._moved(windows, first, last)
+        return arrays
+
+    def _span(self, windows: Rows) -> tuple[Rows, Rows]:
+        """First and last + 1 event of each window, as rows of the log."""
+        half = self.log.contract.history_length // 2
+        user, number = self._keys[windows] >> 32, self._keys[windows] & 0xFFFFFFFF
+        start = self.log.offsets[user]
+        first = start + number * half
+        return first, np.maximum(np.minimum(first + 2 * half, self.log.offsets[user + 1]), first)
+
+    def _decided(self, windows: Rows, first: Rows, last: Rows, rng: np.random.Generator | None) -> Arrays:
+        bounds = np.stack([self._bounds[windows], self._bounds[windows + 1]], axis=1)
+        rows, kept = _draw(bounds, self.per_window, rng)  # [B, D]
+        copies = self.log.contract.negatives + 1
+        chosen = self._decisions.take(rows.ravel())
+        if copies > 1:
+            chosen = with_negatives(chosen, self.log.contract, rng or np.random.default_rng(0))
+        shape = (len(windows), rows.shape[1] * copies)
+        kept = np.repeat(kept, copies, axis=1)
+        return {
+            "prefix": self._prefix(np.repeat(rows, copies, axis=1), self._decisions, first, last),
+            "candidates": np.where(kept, chosen.items.reshape(shape), PAD).astype(np.int32),
+            "popularity": self._popularity.before(chosen.items, chosen.at).reshape(shape),
+            "context": chosen.context.reshape(*shape, -1),
+            "shown": chosen.shown.reshape(shape),
+            "labels": chosen.labels.reshape(*shape, -1),
+            "weights": chosen.weights.reshape(*shape, -1) * kept[..., None],
+            "amounts": np.where(kept[..., None], chosen.values.reshape(*shape, len(self.log.contract.values)), np.nan),
+        }
+
+    def _moved(self, windows: Rows, first: Rows, last: Rows) -> Arrays:
+        rows, kept = _draw(self._move_bounds[windows], self.log.contract.history_length, None)  # [B, M]
+        moves = self._moves.take(rows.ravel())
+        return {
+            "moves": np.where(kept, moves.items.reshape(rows.shape), PAD).astype(np.int32),
+            "move_prefix": self._prefix(rows, self._moves, first, last),
+            "move_context": moves.context.reshape(*rows.shape, -1),
+        }
+
+    def _prefix(self, rows: Rows, decisions: Decisions, first: Rows, last: Rows) -> Ids:
+        """The slot of the newest event a decision may see [B, D]; a slot before the window's first event sees none."""
+        length = self.log.contract.history_length
+        newest = self.log.offsets[decisions.user[rows]] + decisions.before[rows] - 1
+        return np.asarray(np.clip(newest - last[:, None] + length, -1, length - 1), np.int32)
+
+
+def _draw(bounds: Rows, limit: int, rng: np.random.Generator | None) -> tuple[Rows, NDArray[np.bool_]]:
+    """Up to ``limit`` rows from each [start, end) as a padded matrix [B, D], and which entries are real."""
+    size = bounds[:, 1] - bounds[:, 0]
+    width = max(int(min(size.max(initial=1), limit)), 1)
+    if rng is None:
+        offset = np.zeros(len(size), np.int64)
+    else:  # a random stretch, which keeps the decisions of one page together
+        offset = (rng.random(len(size)) * (np.maximum(size - width, 0) + 1)).astype(np.int64)
+    place = offset[:, None] + np.arange(width)
+    kept = place < size[:, None]
+    return np.where(kept, bounds[:, :1] + place, 0), kept
+
+
+def _columns(columns: list[NDArray[Any]], rows: int) -> Floats:
+    return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((rows, 0), np.float32)

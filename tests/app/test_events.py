@@ -1,0 +1,109 @@
+"""POST /events over fakes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from app.event_store import StoredEvent
+from app.schemas import EventsResponse
+from tests.app.conftest import NOW, House
+
+
+def _event(event_id: str, **changes: Any) -> dict[str, Any]:
+    return {"event_id": event_id, "user_id": "u", "item_id": "shoe", "type": "click"} | changes
+
+
+async def _post(house: House, *events: Any) -> dict[str, Any]:
+    response = await house.client.post("/events", json={"events": list(events)})
+    assert response.status_code == 200, response.text
+    EventsResponse.model_validate(response.json(), extra="forbid")
+    return dict(response.json())
+
+
+async def test_an_accepted_event_is_stored_as_it_was_sent(house: House) -> None:
+    sent = _event(
+        "e1", type="purchase", value=80, at="2026-01-31T12:00:00+01:00", request_id="r1", context={"device": "mobile"}
+    )
+    assert await _post(house, sent) == {"accepted": 1, "duplicates": 0, "rejected": [], "degraded": []}
+    assert house.store.events["e1"] == StoredEvent(
+        event_id="e1",
+        user_id="u",
+        item_id="shoe",
+        type="purchase",
+        at=datetime(2026, 1, 31, 11, tzinfo=UTC),
+        value=80.0,
+        request_id="r1",
+        context={"device": "mobile"},
+    )
+
+
+async def test_an_event_without_a_time_happened_now(house: House) -> None:
+    await _post(house, _event("e1"))
+    assert house.store.events["e1"].at.timestamp() == NOW
+
+
+async def test_a_repeated_event_is_stored_once_and_reported_as_duplicate(house: House) -> None:
+    await _post(house, _event("e1"))
+    answer = await _post(house, _event("e1"), _event("e2"), _event("e2"))
+    assert (answer["accepted"], answer["duplicates"]) == (1, 2)
+
+
+async def test_users_of_duplicates_are_invalidated_too(house: House) -> None:
+    """The first attempt may have stored the event and died before it invalidated."""
+    await _post(house, _event("e1"))
+    house.states.invalidated.clear()
+    await _post(house, _event("e1"))
+    assert house.states.invalidated == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "says"),
+    [
+        (_event("e", type="nap"), "unknown_type", "click, cart, purchase"),
+        (_event("e", type="exposure"), "unknown_type", "click, cart, purchase"),
+        (_event("e", at="2026-01-31T12:05:01Z"), "clock_skew", "300 seconds"),
+        (_event("e", at="1999-12-31T23:59:59Z"), "too_old", "2000"),
+        (_event("e", at="0001-01-01T00:00:00+14:00"), "invalid", "at: "),
+        (_event(""), "invalid", "event_id: "),
+        (_event("e" * 129), "invalid", "event_id: "),
+        (_event("e", user_id=7), "invalid", "user_id: "),
+        (_event("e", value="much"), "invalid", "value: "),
+        (_event("e", context={"a.b": 1}), "invalid", "context.a.b"),
+        (_event("e", colour="red"), "invalid", "colour: "),
+        (7, "invalid", "body: "),
+    ],
+)
+async def test_a_bad_event_is_rejected_alone(house: House, event: Any, error: str, says: str) -> None:
+    answer = await _post(house, _event("good"), event)
+    assert answer["accepted"] == 1
+    [rejected] = answer["rejected"]
+    assert (rejected["index"], rejected["error"]) == (1, error)
+    assert says in rejected["detail"]
+
+
+async def test_five_minutes_of_clock_difference_are_fine(house: House) -> None:
+    assert (await _post(house, _event("e", at="2026-01-31T12:05:00Z")))["accepted"] == 1
+
+
+async def test_without_mongo_nothing_is_acknowledged(house: House) -> None:
+    house.store.lost = True
+    response = await house.client.post("/events", json={"events": [_event("e1")]})
+    assert response.status_code == 503
+    assert response.json()["error"] == "history_unavailable"
+    assert response.headers["retry-after"] == "1"
+    assert house.states.invalidated == []
+
+
+async def test_without_redis_the_event_is_accepted_and_the_answer_says_so(house: House) -> None:
+    house.states.lost = True
+    answer = await _post(house, _event("e1"))
+    assert (answer["accepted"], answer["degraded"]) == (1, ["cache"])
+
+
+async def test_events_are_counted_by_outcome(house: House) -> None:
+    await _post(house, _event("e1"), _event("e1"), _event("e2", type="nap"))
+    counts = {o: house.sample("foretell_events_total", outcome=o) for o in ("accepted", "duplicate", "rejected")}
+    assert counts == {"accepted": 1, "duplicate": 1, "rejected": 1}

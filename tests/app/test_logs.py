@@ -1,0 +1,60 @@
+"""Logs: one format for ours and for everybody else's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app import logs
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Logging as it was before the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_json_lines_carry_our_fields_and_those_of_the_standard_library(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(settings.model_copy(update={"log_json": True}))
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.stdlib.get_logger("app.x").info("ours", device="cpu")
+    logging.getLogger("uvicorn.error").warning("theirs %d", 7)
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["device"], ours["request_id"], ours["level"]) == ("ours", "cpu", "r1", "info")
+    assert (theirs["event"], theirs["logger"], theirs["level"]) == ("theirs 7", "uvicorn.error", "warning")
+
+
+def test_lines_below_the_level_are_left_out(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(settings.model_copy(update={"log_level": "warning"}))
+    structlog.stdlib.get_logger("app.x").info("quiet")
+    structlog.stdlib.get_logger("app.x").warning("loud")
+    printed = capsys.readouterr().err
+    assert "quiet" not in printed
+    assert "loud" in printed
+
+
+@pytest.mark.parametrize("log_json", [True, False])
+def test_a_traceback_shows_no_local_variables(
+    settings: Settings, capsys: pytest.CaptureFixture[str], log_json: bool
+) -> None:
+    logs.configure(settings.model_copy(update={"log_json": log_json}))
+    try:
+        user_id = "private" + "-person"
+        _ = len(user_id) / 0
+    except ZeroDivisionError:
+        structlog.stdlib.get_logger("app.x").exception("broken")
+    printed = capsys.readouterr().err
+    assert "ZeroDivisionError" in printed
+    assert "private-person" not in printed

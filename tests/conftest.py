@@ -1,0 +1,44 @@
+"""What tests share: the real stores, started once, and a clean corner of them for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from app import mongo as mongo_module
+from app import redis as redis_module
+from app.mongo import Mongo
+from app.redis import Redis
+from foretell.embedded import EmbeddedStores
+
+#: Generous, because a busy machine must not fail a test.
+TIMEOUT_MS = 20_000
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStores]:
+    """Valkey and SecantusDB, running for the whole session."""
+    with EmbeddedStores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+@pytest.fixture
+async def mongo(stores: EmbeddedStores) -> AsyncIterator[Mongo]:
+    """A database of this test alone, with indexes; dropped afterwards."""
+    name = f"test_{uuid4().hex[:16]}"
+    opened = await mongo_module.connect(stores.mongo_url, name, TIMEOUT_MS)
+    await opened.ensure_indexes()
+    yield opened
+    await opened.client.drop_database(name)
+    opened.close()
+
+
+@pytest.fixture
+async def redis(stores: EmbeddedStores) -> AsyncIterator[Redis]:
+    """A client of the session's Valkey, emptied before each test."""
+    client = await redis_module.connect(stores.redis_url, TIMEOUT_MS)
+    await client.flushdb()
+    yield client
+    await client.aclose()

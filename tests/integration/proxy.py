@@ -1,0 +1,75 @@
+"""A TCP proxy in front of a real store, so that a test can take the store away and give it back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+class Proxy:
+    """Forwards every connection to ``port`` on this machine. Use it as an async context.
+
+    ``cut`` closes and refuses connections, ``hold`` keeps them open but lets no reply through, ``mend`` ends both.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._cut = False
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Close every connection; new ones are closed at once."""
+        self._cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def hold(self) -> None:
+        """Keep replies back."""
+        self._flows.clear()
+
+    def mend(self) -> None:
+        """Work again."""
+        self._cut = False
+        self._flows.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, there_writer}
+        for source, sink, replies in ((reader, there_writer, False), (there_reader, writer, True)):
+            task = asyncio.create_task(self._pump(source, sink, replies))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, replies: bool) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                if replies:
+                    await self._flows.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.transport.abort()
+        self._writers.discard(sink)

@@ -1,0 +1,137 @@
+"""Histories and events in a real store: order, ties, duplicates, outage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+from app import mongo as mongo_module
+from app.errors import HistoryUnavailable
+from app.event_store import EventStore, StoredEvent
+from app.history import MongoHistory
+from app.mongo import Mongo
+from foretell.embedded import EmbeddedStores
+from models.encode import Event
+from tests.integration.proxy import Proxy
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def event(
+    event_id: str, *, seconds: float = 0, user: str = "u1", item: str = "i1", value: float | None = None
+) -> StoredEvent:
+    return StoredEvent(event_id, user, item, "click", NOON + timedelta(seconds=seconds), value)
+
+
+async def test_events_come_back_oldest_first_with_total_and_profile(mongo: Mongo) -> None:
+    store = EventStore(mongo.database)
+    await store.insert(
+        [
+            event("e3", seconds=3, item="c", value=2.5),
+            event("e1", seconds=1, item="a"),
+            event("e2", seconds=2.25, item="b"),
+        ]
+    )
+    await store.insert([event("x", user="u2")])
+    await mongo.database.users.insert_one({"_id": "u1", "profile": {"segment": "new"}})
+    record = await MongoHistory(mongo.database).recent("u1", 2)
+    at = NOON.timestamp()
+    assert record.events == [Event("b", "click", at + 2.25, None), Event("c", "click", at + 3, 2.5)]
+    assert (record.total, record.profile) == (3, {"segment": "new"})
+
+
+async def test_events_of_the_same_time_are_in_the_order_of_their_ids(mongo: Mongo) -> None:
+    await EventStore(mongo.database).insert([event(f"e{n}", item=f"i{n}") for n in (3, 1, 4, 2)])
+    record = await MongoHistory(mongo.database).recent("u1", 3)
+    assert [e.item_id for e in record.events] == ["i2", "i3", "i4"]
+
+
+async def test_an_unknown_user_has_an_empty_record(mongo: Mongo) -> None:
+    record = await MongoHistory(mongo.database).recent("nobody", 10)
+    assert (record.events, record.total, record.profile) == ([], 0, {})
+
+
+async def test_a_limit_of_zero_reads_no_events(mongo: Mongo) -> None:
+    await EventStore(mongo.database).insert([event("e1")])
+    record = await MongoHistory(mongo.database).recent("u1", 0)
+    assert (record.events, record.total) == ([], 1)
+
+
+async def test_a_history_longer_than_a_first_batch_comes_whole(mongo: Mongo) -> None:
+    """MongoDB's first batch holds 101 documents unless asked for more."""
+    await EventStore(mongo.database).insert([event(f"e{n:03}", seconds=n) for n in range(250)])
+    record = await MongoHistory(mongo.database).recent("u1", 200)
+    assert [e.at - NOON.timestamp() for e in record.events] == list(range(50, 250))
+    assert record.total == 250
+
+
+async def test_times_are_kept_to_the_millisecond(mongo: Mongo) -> None:
+    await EventStore(mongo.database).insert([event("e1", seconds=0.1239)])
+    record = await MongoHistory(mongo.database).recent("u1", 1)
+    assert record.events[0].at == NOON.timestamp() + 0.123
+
+
+async def test_an_event_is_stored_once_however_often_it_is_sent(mongo: Mongo) -> None:
+    store = EventStore(mongo.database)
+    first = await store.insert([event("e1"), event("e2")])
+    assert (first.accepted, first.duplicates) == ([0, 1], [])
+    again = await store.insert([event("e0"), event("e1", item="changed"), event("e3"), event("e2")])
+    assert (again.accepted, again.duplicates) == ([0, 2], [1, 3])
+    stored = {row["_id"]: row["item_id"] async for row in mongo.database.events.find()}
+    assert stored == {"e0": "i1", "e1": "i1", "e2": "i1", "e3": "i1"}
+
+
+async def test_of_equal_ids_in_one_batch_one_is_accepted(mongo: Mongo) -> None:
+    inserted = await EventStore(mongo.database).insert([event("e1"), event("e1"), event("e2"), event("e1")])
+    assert (inserted.accepted, inserted.duplicates) == ([0, 2], [1, 3])
+
+
+async def test_an_empty_batch_is_fine(mongo: Mongo) -> None:
+    inserted = await EventStore(mongo.database).insert([])
+    assert (inserted.accepted, inserted.duplicates) == ([], [])
+
+
+async def test_a_document_holds_what_the_event_has_and_no_more(mongo: Mongo) -> None:
+    full = StoredEvent("e1", "u1", "i1", "purchase", NOON, 19.5, "r1", {"device": "mobile"})
+    await EventStore(mongo.database).insert([full, event("e2")])
+    one = await mongo.database.events.find_one({"_id": "e1"})
+    two = await mongo.database.events.find_one({"_id": "e2"})
+    base = {"user_id": "u1", "item_id": "i1", "at": NOON}
+    extra = {"value": 19.5, "request_id": "r1", "context": {"device": "mobile"}}
+    assert one == {"_id": "e1", "type": "purchase", **base, **extra}
+    assert two == {"_id": "e2", "type": "click", **base}
+
+
+async def test_histories_are_read_by_their_index(mongo: Mongo) -> None:
+    await EventStore(mongo.database).insert([event(f"e{n:03}", user=f"u{n % 50}") for n in range(200)])
+    find = {"find": "events", "filter": {"user_id": "u7"}, "sort": {"at": -1, "_id": -1}, "limit": 2}
+    plan = await mongo.database.command("explain", find, verbosity="executionStats")
+    assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
+    assert plan["executionStats"]["totalDocsExamined"] == 4
+
+
+async def test_an_outage_raises_and_the_same_event_can_be_sent_again_after_it(
+    stores: EmbeddedStores, mongo: Mongo
+) -> None:
+    port = urlsplit(stores.mongo_url).port or 0
+    async with Proxy(port) as proxy:
+        # directConnection: or the driver would go to the address the server gives, past the proxy.
+        url = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+        behind = await mongo_module.connect(url, mongo.database.name, 1000)
+        store, history = EventStore(behind.database), MongoHistory(behind.database)
+        await store.insert([event("e1")])
+        proxy.cut()
+        with pytest.raises(HistoryUnavailable):
+            await history.recent("u1", 10)
+        with pytest.raises(HistoryUnavailable):
+            await store.insert([event("e2", seconds=1)])
+        with pytest.raises(HistoryUnavailable):
+            await behind.ping()
+        proxy.mend()
+        patient = await mongo_module.connect(url, mongo.database.name, 20_000)
+        inserted = await EventStore(patient.database).insert([event("e1"), event("e2", seconds=1)])
+        assert (inserted.accepted, inserted.duplicates) == ([1], [0])
+        patient.close()
+        behind.close()

@@ -1,0 +1,106 @@
+"""The one encoder: expected arrays computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.contract import GAP_BUCKETS, PAD, UNKNOWN, Contract
+from models.encode import (
+    Event,
+    encode_context,
+    encode_history,
+    encode_items,
+    encode_profile,
+    gap_bucket,
+    state_events,
+    to_history,
+)
+from models.vocabulary import Vocabulary
+
+EVENTS = [
+    Event("a", "click", 1000.0),
+    Event("b", "cart", 1000.0),
+    Event("zzz", "dance", 1007.0),
+    Event("b", "purchase", 1107.0, 30.0),
+]
+
+
+def test_histories_are_padded_on_the_left_with_zero(contract: Contract, vocabulary: Vocabulary) -> None:
+    arrays = encode_history(to_history(EVENTS[:2], vocabulary, contract), contract)
+    assert arrays["items"].tolist() == [PAD, PAD, 2, 3]
+    assert arrays["types"].tolist() == [PAD, PAD, 2, 3]
+    assert arrays["gaps"].tolist() == [0, 0, 0, 1]
+    assert arrays["values"].tolist() == [0, 0, 0, 0]
+
+
+def test_unknown_items_and_types_gaps_and_values(contract: Contract, vocabulary: Vocabulary) -> None:
+    arrays = encode_history(to_history(EVENTS, vocabulary, contract), contract)
+    assert arrays["items"].tolist() == [2, 3, UNKNOWN, 3]
+    assert arrays["types"].tolist() == [2, 3, UNKNOWN, 4]
+    # gaps of 0 s, 7 s and 100 s: 1 + floor(log2(1 + gap))
+    assert arrays["gaps"].tolist() == [0, 1, 4, 7]
+    # 30 is three times the scale of an amount
+    np.testing.assert_allclose(arrays["values"], [0, 0, 0, math.log(4)], rtol=1e-6)
+
+
+def test_only_the_newest_events_count_and_the_first_gap_is_unknown(contract: Contract, vocabulary: Vocabulary) -> None:
+    longer = [Event("c", "click", 1.0), *EVENTS]
+    want = encode_history(to_history(EVENTS, vocabulary, contract), contract)
+    got = encode_history(to_history(longer, vocabulary, contract), contract)
+    for name, array in want.items():
+        np.testing.assert_array_equal(got[name], array)
+
+
+def test_no_history_is_all_padding(contract: Contract, vocabulary: Vocabulary) -> None:
+    arrays = encode_history(to_history([], vocabulary, contract), contract)
+    assert all(not array.any() for array in arrays.values())
+
+
+def test_values_of_behaviours_without_a_value_and_impossible_values_are_zero(
+    contract: Contract, vocabulary: Vocabulary
+) -> None:
+    events = [Event("a", "click", 1.0, 9.0), Event("a", "purchase", 2.0, -5.0), Event("a", "purchase", 3.0, math.nan)]
+    assert not encode_history(to_history(events, vocabulary, contract), contract)["values"].any()
+
+
+def test_context_has_clock_request_and_user_fields_in_contract_order(
+    contract: Contract, vocabulary: Vocabulary
+) -> None:
+    profile = encode_profile({"country": "FR"}, vocabulary, contract)
+    assert profile.tolist() == [3]
+    # 1970-01-02 03:00 UTC, a Friday; one hour after the newest event: floor(log2(3601)) = 11
+    at = 86400 + 3 * 3600.0
+    row = encode_context({"device": "mobile", "odd": 1}, profile, at, at - 3600, vocabulary, contract)
+    assert row.tolist() == [2 + 3, 2 + 4, 1 + 11, 2, 3]
+
+
+def test_without_history_since_last_is_pad_and_a_future_event_is_now(
+    contract: Contract, vocabulary: Vocabulary
+) -> None:
+    profile = encode_profile({}, vocabulary, contract)
+    assert encode_context({}, profile, 0.0, None, vocabulary, contract).tolist() == [2, 2 + 3, PAD, PAD, PAD]
+    assert encode_context({}, profile, 0.0, 60.0, vocabulary, contract)[2] == 1
+
+
+def test_item_content_is_category_ids_and_three_numbers(contract: Contract, vocabulary: Vocabulary) -> None:
+    content = encode_items([["food", "bread"], []], [math.e - 1, None], [math.e**2 - 1, 0], vocabulary, contract)
+    assert content["categories"].tolist() == [[2, 2], [PAD, PAD]]
+    # log1p(price) = 1 is the mean; log1p(popularity) / 10 = 0.2
+    np.testing.assert_allclose(content["numbers"], [[0.0, 1.0, 0.2], [0.0, 0.0, 0.0]], atol=1e-6)
+
+
+@given(st.floats(0, 1e12))
+def test_gap_buckets_rise_and_stay_in_range(seconds: float) -> None:
+    here, later = gap_bucket(np.array([seconds, 2 * seconds + 1]))
+    assert 1 <= here <= later <= GAP_BUCKETS - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2048 * 2048 - 1), st.integers(0, 30)), min_size=1))
+def test_a_float16_state_remembers_every_item_and_type_exactly(events: list[tuple[int, int]]) -> None:
+    rows = np.array([[0.5, kind, item // 2048, item % 2048] for item, kind in events], np.float16)
+    items, types = state_events(rows)
+    assert list(zip(items.tolist(), types.tolist(), strict=True)) == events

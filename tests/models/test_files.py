@@ -1,0 +1,183 @@
+"""Files of every format become the same data set; what cannot be read is said in one sentence."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.datasets.dataset import Dataset
+from models.datasets.files import Extras, NothingLeft, Source, build, choose, read, stem_of, write_rejected
+from models.datasets.mapping import Columns, MappingError
+from models.datasets.schema import DatasetError
+from models.domain import load_domain
+from tests.models.real_data import real_file
+
+NOW = datetime(2025, 3, 10, tzinfo=UTC)
+SHOP = load_domain("ecommerce")
+CSV = """user_id,item_id,type,timestamp,amount
+007,a,click,2025-03-01T10:00:00Z,
+007,a,purchase,2025-03-01T10:01:00Z,9.5
+8,b,purchase,yesterday,1
+8,"b, c",click,1740825600,
+"""
+
+
+def sample(tmp_path: Path, ending: str) -> Path:
+    """The four rows of CSV in a file with this ending."""
+    path = tmp_path / f"log{ending}"
+    frame = pl.read_csv(CSV.encode(), infer_schema=False)
+    if ending == ".parquet":
+        frame.write_parquet(path)
+        return path
+    text = CSV if "csv" in ending else frame.write_ndjson()
+    text = frame.write_csv(separator="\t") if "tsv" in ending else text
+    path.write_bytes(gzip.compress(text.encode()) if ending.endswith(".gz") else text.encode())
+    return path
+
+
+def load(path: Path, given: Columns | None = None) -> Dataset:
+    source = read(path)
+    columns, _ = choose(source.frame.columns, given or Columns())
+    return build([source], columns, SHOP, "toy", NOW).dataset
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".jsonl", ".ndjson", ".jsonl.gz", ".parquet"])
+def test_every_format_gives_the_same_events(tmp_path: Path, ending: str) -> None:
+    dataset = load(sample(tmp_path, ending))
+    rows = dataset.events.select("event_id", "user_id", "item_id", "type", "value").rows()
+    assert rows == [
+        ("toy-0", "007", "a", "click", None),
+        ("toy-1", "007", "a", "purchase", 9.5),
+        ("toy-3", "8", "b, c", "click", None),
+    ]
+    assert dataset.info["report"]["rejected"] == {"time unreadable": 1}
+    (source,) = dataset.info["source"]
+    assert (source["file"], source["rows"], len(source["sha256"])) == (f"log{ending}", 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("log.csv", b"a,b\n1,2,3,4\n", "log.csv cannot be read"),
+        ("log.jsonl", b'{"a": 1}\n{"a": \n', "log.jsonl cannot be read"),
+        ("log.parquet", b"no parquet", "log.parquet cannot be read"),
+        ("log.csv.gz", b"no gzip", "log.csv.gz cannot be read"),
+        ("log.csv", b"user,item\n\xff\xfe,x\n", "log.csv cannot be read"),
+        ("log.xlsx", b"", "ends in none of .csv, .csv.gz"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=says) as caught:
+        read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_an_empty_file_are_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="There is no file"):
+        read(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    with pytest.raises(MappingError, match="Columns found: none"):
+        load(tmp_path / "empty.csv")
+
+
+def test_a_file_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,type,ts\n1,2,wave,2025-03-01\n", encoding="utf-8")
+    with pytest.raises(NothingLeft) as caught:
+        load(tmp_path / "log.csv")
+    assert caught.value.report["rejected"] == {"unknown type": 1}
+
+
+def test_items_and_users_files_go_over_what_events_say(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,price\na,Apple,2\nz,Zebra,bad\n", encoding="utf-8")
+    (tmp_path / "users.jsonl").write_text('{"user_id": "8", "age": 40}\n', encoding="utf-8")
+    source = read(sample(tmp_path, ".csv"))
+    columns, how = choose(source.frame.columns, Columns())
+    assert how == "Columns: user = user_id, item = item_id, type = type, time = timestamp, value = amount."
+    extras = Extras(read(tmp_path / "items.csv"), read(tmp_path / "users.jsonl"))
+    made = build([source], columns, SHOP, "toy", NOW, extras)
+    assert made.dataset.items.select("item_id", "title", "price").rows() == [("a", "Apple", 2.0), ("b, c", None, None)]
+    assert made.dataset.users.rows() == [("007", None), ("8", "40")]
+    assert made.dataset.info["report"]["items"] == {"read": 2, "kept": 1, "rejected": {"price unreadable": 1}}
+    assert [len(rows) for _, rows in made.rejected] == [1, 1, 0]
+
+
+def test_rejected_rows_are_written_beside_their_input_without_overwriting_each_other(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"row": [0], "reason": ["duplicate"]})
+    sources = [Source(tmp_path / name, pl.DataFrame(), "") for name in ("2025.01.csv.gz", "2025.01.jsonl", "ok.csv")]
+    written = write_rejected(
+        [(sources[0], rows), (sources[1], rows), (sources[2], rows.clear())], None, tmp_path / "out"
+    )
+    assert [path.name for path in written] == ["2025.01.rejected.parquet", "2025.01.rejected-2.parquet"]
+    assert pl.read_parquet(written[1]).equals(rows)
+
+
+def test_rejected_rows_go_elsewhere_when_the_folder_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    source = Source(tmp_path / "log.csv", pl.DataFrame(), "")
+    rows = pl.DataFrame({"row": [0]})
+    assert write_rejected([(source, rows)], tmp_path / "file", tmp_path / "out") == [
+        tmp_path / "out" / "log.rejected.parquet"
+    ]
+    with pytest.raises(DatasetError, match="can be written to none of"):
+        write_rejected([(source, rows)], tmp_path / "file", tmp_path / "file" / "deeper")
+
+
+def test_the_stem_is_the_name_without_its_ending() -> None:
+    assert [stem_of(Path(name)) for name in ("a.csv", "a.b.csv.gz", "A.PARQUET")] == ["a", "a.b", "A"]
+
+
+RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536365,85123A,HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536366,DCGS0003,BOX,2,2010-12-01 08:28:00,1.5,17850.0,France
+536367,POST,POSTAGE,1,2010-12-01 09:00:00,18,12583.0,France
+C536379,D,Discount,-1,2010-12-01 09:41:00,27.5,14527.0,United Kingdom
+536380,22961,JAM,0,2010-12-01 09:41:00,1.45,17809.0,United Kingdom
+536381,22962,JAR,1,2010-12-01 09:41:00,0,17809.0,United Kingdom
+536382,22963,LID,1,2010-12-01 09:41:00,5,,United Kingdom
+"""
+
+
+def test_online_retail_by_hand(tmp_path: Path) -> None:
+    """Eight lines: two purchases stay, and six are rejected for six reasons."""
+    (tmp_path / "retail.csv").write_text(RETAIL, encoding="utf-8")
+    dataset = load(tmp_path / "retail.csv")
+    assert dataset.events.select("user_id", "item_id", "type", "value").rows() == [
+        ("17850.0", "85123A", "purchase", pytest.approx(15.3)),
+        ("17850.0", "DCGS0003", "purchase", pytest.approx(3.0)),
+    ]
+    assert dataset.info["report"]["rejected"] == {
+        "duplicate": 1,
+        "not a product": 1,
+        "cancelled invoice": 1,
+        "quantity not positive": 1,
+        "price not positive": 1,
+        "user missing": 1,
+    }
+    assert dataset.users["profile_country"].to_list() == ["France"]
+    assert dataset.items.select("item_id", "title", "price").rows()[0] == ("85123A", "HEART", 2.55)
+
+
+def test_taobao_imports_whole() -> None:
+    """84,440 events of 815 users, as ../shared/data/README.md counts them by type."""
+    dataset = load(real_file("taobao_userbehavior_815users.parquet"))
+    counts = dict(dataset.events["type"].value_counts().iter_rows())
+    assert counts == {"click": 75_837, "cart": 4_497, "favourite": 2_356, "purchase": 1_750}
+    assert dataset.info["counts"] == {"events": 84_440, "users": 815, "items": 55_344, "exposures": 0}
+    assert dataset.items["categories"].list.len().to_numpy().min() == 1
+
+
+def test_online_retail_imports_with_every_rejected_line_accounted_for() -> None:
+    dataset = load(real_file("online_retail_cc0.parquet"))
+    report = dataset.info["report"]
+    assert report["read"] == 541_909
+    assert report["kept"] + sum(report["rejected"].values()) == 541_909
+    assert report["rejected"]["user missing"] == 135_080
+    assert report["rejected"]["cancelled invoice"] == 8_905
+    assert "17850" in dataset.users["user_id"]
+    assert (dataset.events["value"] > 0).all()

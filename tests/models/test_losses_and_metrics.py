@@ -1,0 +1,88 @@
+"""Losses and metrics against fractions computed by hand, and the losses' gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax, weighted_mean
+from models.metrics import (
+    auc,
+    expected_calibration_error,
+    log_loss,
+    ndcg_and_hit_rate,
+    regression_report,
+)
+
+
+def test_cross_entropy_is_the_weighted_mean_of_log_probabilities() -> None:
+    logits = tf.constant([0.0, math.log(3)])  # p = 1/2, 3/4
+    loss = binary_cross_entropy(logits, tf.constant([1.0, 0.0]), tf.constant([1.0, 3.0]))
+    assert float(loss) == pytest.approx((math.log(2) + 3 * math.log(4)) / 4, rel=1e-6)
+
+
+def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
+    amounts = tf.constant([2.0, math.nan, 4.0])
+    assert float(gamma_deviance(tf.math.log([2.0, 9.0, 4.0]), amounts)) == pytest.approx(0.0, abs=1e-6)
+    # twice too high: y / m = 1/2, so 1/2 - log(1/2) - 1
+    assert float(gamma_deviance(tf.math.log([4.0, 9.0, 8.0]), amounts)) == pytest.approx(
+        0.5 + math.log(2) - 1, rel=1e-5
+    )
+
+
+def test_sampled_softmax_leaves_out_the_positive_among_the_negatives() -> None:
+    queries = tf.constant([[1.0, 0.0]])
+    positives = tf.constant([[math.log(2), 0.0]])
+    negatives = tf.constant([[0.0, 5.0], [7.0, 0.0]])  # logits 0 and 7, of which 7 is the positive itself
+    hits = tf.constant([[False, True]])
+    loss = sampled_softmax(queries, positives, negatives, hits, 0.0, tf.constant([True]))
+    assert float(loss) == pytest.approx(-math.log(2 / 3), rel=1e-5)
+
+
+def test_no_weight_at_all_is_a_loss_of_zero() -> None:
+    assert float(weighted_mean(tf.constant([3.0]), tf.constant([0.0]))) == 0.0
+
+
+@pytest.mark.parametrize("loss", ["binary", "gamma", "softmax"])
+def test_gradients_agree_with_finite_differences(loss: str) -> None:
+    rng = np.random.default_rng(0)
+    labels, weights = tf.constant([1.0, 0.0, 1.0]), tf.constant([1.0, 2.0, 0.5])
+    others = tf.constant(rng.normal(size=(4, 3)), tf.float32)
+
+    def value(x: tf.Tensor) -> tf.Tensor:
+        if loss == "binary":
+            return binary_cross_entropy(x, labels, weights)
+        if loss == "gamma":
+            return gamma_deviance(x, tf.constant([0.5, 2.0, math.nan]))
+        return sampled_softmax(x[None], others[:1], others[1:], tf.zeros([1, 3], bool), 0.3, tf.constant([True]))
+
+    theoretical, numerical = tf.test.compute_gradient(value, [tf.constant(rng.normal(size=3), tf.float32)], delta=1e-2)
+    np.testing.assert_allclose(theoretical[0], numerical[0], atol=5e-3)
+
+
+def test_auc_counts_pairs_in_order() -> None:
+    # positives .4, .8; negatives .1, .5: of four pairs three are in order
+    assert auc(np.array([1, 1, 0, 0]), np.array([0.4, 0.8, 0.1, 0.5])) == 0.75
+    assert math.isnan(auc(np.ones(3), np.arange(3)))
+
+
+def test_log_loss_and_calibration_error() -> None:
+    labels, p = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.25, 0.25, 0.75, 0.75])
+    assert log_loss(labels, p) == pytest.approx(-(math.log(0.25) + math.log(0.75)) / 2)
+    # two bins of two rows: rates 1/2 and 1/2 against 1/4 and 3/4
+    assert expected_calibration_error(labels, p, bins=2) == pytest.approx(0.25)
+
+
+def test_ndcg_and_hit_rate_of_single_items() -> None:
+    ndcg, hit_rate = ndcg_and_hit_rate(np.array([1, 3, 11]))
+    assert ndcg == pytest.approx((1 + 0.5 + 0) / 3)
+    assert hit_rate == pytest.approx(2 / 3)
+
+
+def test_regression_errors() -> None:
+    report = regression_report(np.array([1.0, 2.0]), np.array([2.0, 5.0]))
+    assert report["mae"] == 2.0
+    assert report["rmse"] == pytest.approx(math.sqrt(5))

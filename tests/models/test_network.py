@@ -1,0 +1,124 @@
+"""The networks: no look into the future, no trace of padding, the same numbers in training and in serving."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.datasets.dataset import Dataset
+from models.encode import Arrays
+from models.export import Served
+from models.log import Log
+from models.network import Network
+from models.run import TrainConfig, build_network, build_variables
+from models.samples import Windows, event_decisions, exposure_decisions
+
+KINDS = ["behaviour", "logistic"]
+
+
+@pytest.fixture(params=KINDS)
+def network(request: pytest.FixtureRequest, log: Log) -> Network:
+    tf.random.set_seed(0)
+    network = build_network(log.contract, log.content, TrainConfig(model=request.param))
+    build_variables(network)
+    rng = np.random.default_rng(0)
+    network.set_weights([w + rng.normal(0, 0.1, w.shape) for w in network.get_weights()])
+    return network
+
+
+@pytest.fixture
+def batch(shop: Dataset, log: Log) -> Arrays:
+    return Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=40).batch(np.arange(12))
+
+
+def logits(network: Network, batch: Arrays) -> np.ndarray:
+    data = {key: tf.constant(value) for key, value in batch.items()}
+    vectors, _ = network.catalogue_vectors(data["items"])
+    valid = data["items"] != 0
+    state = network.encode(data["items"], data["types"], data["gaps"], data["values"], vectors)
+    own, numbers = network.catalogue_vectors(data["candidates"])
+    found = network.score(
+        state, data["prefix"], valid, data["candidates"], own, numbers, network.categories, data["context"]
+    )
+    return np.asarray(found)
+
+
+def test_changing_the_future_changes_no_past_output(network: Network, batch: Arrays) -> None:
+    before = logits(network, batch)
+    changed = {key: value.copy() for key, value in batch.items()}
+    last = changed["items"].shape[1] - 1
+    changed["items"][:, last] = 2 + (changed["items"][:, last] + 7) % 100
+    changed["types"][:, last] = 2 + (changed["types"][:, last] + 1) % 4
+    changed["gaps"][:, last] = 9
+    after = logits(network, changed)
+    blind = batch["prefix"] < last
+    np.testing.assert_allclose(after[blind], before[blind], atol=1e-5)
+    assert np.abs(after[~blind] - before[~blind]).max() > 1e-3
+
+
+def test_what_lies_under_the_padding_does_not_matter(network: Network, batch: Arrays) -> None:
+    before = logits(network, batch)
+    changed = {key: value.copy() for key, value in batch.items()}
+    padding = changed["items"] == 0
+    assert padding.any()
+    changed["types"][padding], changed["gaps"][padding], changed["values"][padding] = 3, 5, 2.0
+    np.testing.assert_allclose(logits(network, changed), before, atol=1e-5)
+
+
+def test_a_prefix_in_a_window_scores_as_the_same_events_do_when_served(network: Network, batch: Arrays) -> None:
+    """A decision in the middle of a window equals the served functions on its past alone, moved to the right."""
+    trained = logits(network, batch)
+    served = Served(network)
+    length = batch["items"].shape[1]
+    checked = 0
+    for row in range(len(batch["items"])):
+        for d in range(0, batch["prefix"].shape[1], 5):
+            slot = int(batch["prefix"][row, d])
+            if batch["candidates"][row, d] == 0:
+                continue
+            alone = {name: np.zeros((1, length), batch[name].dtype) for name in ("items", "types", "gaps", "values")}
+            if slot >= 0:
+                for name, array in alone.items():
+                    array[0, length - slot - 1 :] = batch[name][row, : slot + 1]
+            state = served.functions["encode"](**{k: tf.constant(v) for k, v in alone.items()})["state"]
+            scored = served.functions["score"](
+                state=state,
+                lengths=tf.constant([int((alone["items"] != 0).sum())], tf.int32),
+                context=tf.constant(batch["context"][row, d][None]),
+                candidates=tf.constant(batch["candidates"][row, d][None, None]),
+            )
+            for i, target in enumerate(network.contract.targets):
+                want = 1 / (1 + np.exp(-trained[row, d, i]))
+                assert float(scored[target][0, 0]) == pytest.approx(want, abs=2e-3)  # the state is float16
+            checked += 1
+    assert checked > 20
+
+
+def test_retrieval_returns_allowed_items_best_first(network: Network, log: Log) -> None:
+    served = Served(network)
+    contract = served.contract
+    allowed = np.zeros((1, contract.items), bool)
+    allowed[0, [5, 9, 30]] = True
+    length, width = contract.state_shape
+    found = served.functions["retrieve"](
+        state=tf.zeros([2, length, width], contract.state_dtype),
+        lengths=tf.zeros([2], tf.int32),
+        context=tf.zeros([2, len(contract.fields)], tf.int32),
+        allowed=tf.constant(allowed),
+    )
+    scores = found["scores"].numpy()
+    assert {*found["items"].numpy()[0, :3].tolist()} == {5, 9, 30}
+    assert np.isfinite(scores[:, :3]).all()
+    assert np.isneginf(scores[:, 3:]).all()
+    assert (np.diff(scores[:, :3]) <= 0).all()
+
+
+def test_the_same_seed_gives_the_same_losses(shop: Dataset, log: Log, batch: Arrays) -> None:
+    def losses() -> dict[str, float]:
+        tf.keras.utils.set_random_seed(5)
+        network = build_network(log.contract, log.content, TrainConfig())
+        data = {key: tf.constant(value) for key, value in batch.items()}
+        return {name: float(value) for name, value in network.losses_of(data, training=True).items()}
+
+    assert losses() == losses()

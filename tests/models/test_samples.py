@@ -1,0 +1,127 @@
+"""Windows and decisions: every decision sees its own past, all of it and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.contract import FIRST
+from models.datasets.dataset import Dataset
+from models.encode import History, encode_history
+from models.log import Counter, Log
+from models.samples import Decisions, Popularity, Windows, event_decisions, exposure_decisions, with_negatives
+
+
+def past(log: Log, user: int, at: float) -> History:
+    """The user's events strictly before a moment, counted one by one."""
+    rows = [i for i in range(log.offsets[user], log.offsets[user + 1]) if log.at[i] < at]
+    return History(log.items[rows], log.types[rows], log.at[rows], log.values[rows])
+
+
+@pytest.mark.parametrize("of", ["events", "exposures"])
+def test_each_decision_sees_its_past_as_the_service_encodes_it(shop: Dataset, log: Log, of: str) -> None:
+    decisions = event_decisions(log) if of == "events" else exposure_decisions(shop, log)
+    length = log.contract.history_length
+    windows = Windows(log, decisions, event_decisions(log), per_window=1000)
+    seen = 0
+    grouped = windows._decisions
+    for number in range(0, len(windows), 7):
+        batch = windows.batch(np.array([number]))
+        rows = grouped.take(np.arange(windows._bounds[number], windows._bounds[number + 1]))
+        for d in range(len(rows)):
+            slot = int(batch["prefix"][0, d])
+            history = past(log, int(rows.user[d]), float(rows.at[d]))
+            visible = int(np.sum(batch["items"][0, : slot + 1] != 0))
+            assert visible >= min(len(history), length // 2)
+            want = encode_history(
+                History(*(c[-visible:] if visible else c[:0] for c in columns(history))), log.contract
+            )
+            for name, array in want.items():
+                got = batch[name][0, : slot + 1][-visible:] if visible else []
+                expected = array[-visible:] if visible else []
+                if name == "gaps" and visible:  # the window may know what came before its visible part
+                    got, expected = got[1:], expected[1:]
+                np.testing.assert_array_equal(got, expected)
+            assert batch["candidates"][0, d] == rows.items[d]
+            seen += 1
+    assert seen > 100
+
+
+def columns(history: History) -> tuple[np.ndarray, ...]:
+    return history.items, history.types, history.at, history.values
+
+
+def test_every_decision_is_in_exactly_one_window(shop: Dataset, log: Log) -> None:
+    decisions = exposure_decisions(shop, log)
+    windows = Windows(log, decisions, event_decisions(log), per_window=10_000)
+    batches = list(windows.batches(16))
+    assert sum(int((batch["weights"][..., 0] > 0).sum()) for batch in batches) == len(decisions)
+    assert sum(int((batch["moves"] != 0).sum()) for batch in batches) <= len(log.items)
+
+
+def test_drawn_decisions_are_real_and_differ_between_epochs(shop: Dataset, log: Log) -> None:
+    windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=5)
+    rng = np.random.default_rng(0)
+    first, second = (windows.batch(np.arange(8), rng) for _ in range(2))
+    assert first["candidates"].shape == (8, 5)
+    assert (first["candidates"] >= FIRST).all()
+    assert (first["candidates"] != second["candidates"]).any()
+
+
+def test_labels_join_exposures_with_what_was_done_in_the_same_request(shop: Dataset, log: Log) -> None:
+    decisions = exposure_decisions(shop, log)
+    assert shop.exposures is not None
+    shown = shop.exposures.sort("user_id", "at", "event_id")
+    bought = shop.events.filter(pl.col("type") == "purchase").select("user_id", "item_id", "request_id")
+    keys = set(bought.iter_rows())
+    want = [key in keys for key in shown.select("user_id", "item_id", "request_id").iter_rows()]
+    np.testing.assert_array_equal(decisions.labels[:, 1], want)
+    amounts = decisions.values[:, log.contract.values.index("amount")]
+    np.testing.assert_array_equal(np.isfinite(amounts), want)
+    assert decisions.truth is not None
+
+
+def test_an_event_says_no_to_stronger_targets_and_nothing_of_weaker_ones(log: Log) -> None:
+    decisions = event_decisions(log)
+    click, cart, purchase = (log.contract.type_id(name) for name in ("click", "cart", "purchase"))
+    for kind, labels, weights in ((click, [1, 0], [1, 1]), (cart, [0, 0], [0, 1]), (purchase, [0, 1], [0, 1])):
+        rows = log.types == kind
+        assert np.unique(decisions.labels[rows], axis=0).tolist() == [labels]
+        assert np.unique(decisions.weights[rows], axis=0).tolist() == [weights]
+
+
+def test_negatives_follow_each_decision_and_say_no(log: Log) -> None:
+    contract = replace(log.contract, negatives=3)
+    decisions = event_decisions(log).take(np.arange(10))
+    rows = with_negatives(decisions, contract, np.random.default_rng(0))
+    assert len(rows) == 40
+    np.testing.assert_array_equal(rows.items[::4], decisions.items)
+    drawn = np.arange(40) % 4 > 0
+    assert not rows.labels[drawn].any()
+    assert (rows.weights[drawn] == 1).all()
+    assert np.isnan(rows.values[drawn]).all()
+
+
+def test_popularity_counts_what_happened_before(log: Log) -> None:
+    item = int(np.bincount(log.items).argmax())
+    moments = np.sort(log.at[log.items == item])
+    found = Popularity(log).before(np.full(3, item, np.int32), np.array([0.0, moments[4], 1e12]))
+    before = int((moments < moments[4]).sum())
+    np.testing.assert_allclose(found, np.log1p([0, before, len(moments)]) / 10, rtol=1e-6)
+
+
+def test_a_counter_counts_strictly_before() -> None:
+    counter = Counter(np.array([0, 3, 3, 4]), np.array([1.0, 2.0, 2.0, 5.0]))
+    groups, moments = np.array([0, 0, 0, 1, 2, 2]), np.array([1.0, 2.0, 2.001, 9.0, 5.0, 5.001])
+    assert counter.before(groups, moments).tolist() == [0, 1, 3, 0, 0, 1]
+
+
+def test_taking_rows_of_decisions_keeps_their_columns_together(log: Log) -> None:
+    decisions: Decisions = event_decisions(log)
+    part = decisions.between(float(np.median(log.at)), float("inf"))
+    assert 0 < len(part) < len(decisions)
+    assert (part.at >= np.median(log.at)).all()
+    assert len(part.items) == len(part.labels) == len(part.context)
