@@ -11,10 +11,15 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 
 # What changes seldom and is large: the pinned packages, in a virtual environment. Every one of them is a wheel, so no
-# compiler comes in that would have to be left behind, and the service shares this layer instead of copying gigabytes.
+# compiler comes in that would have to be left behind, and later stages share this layer instead of copying gigabytes.
+# Byte code is written here, once, so that containers can run on a read-only root file system.
 # TensorFlow's C++ headers (430 MB) serve nobody here.
 FROM ${BASE_IMAGE} AS packages
 ARG ACCELERATOR=cpu
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
 COPY requirements/serve.txt requirements/gpu.txt /lock/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=cache,target=/pip-cache \
@@ -23,12 +28,13 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
       gpu) lock=gpu.txt ;; \
       *) echo "ACCELERATOR is '$ACCELERATOR'; it can be cpu or gpu." >&2; exit 1 ;; \
     esac \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin foretell \
     && python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --cache-dir /pip-cache --require-hashes -r /lock/$lock \
+    && pip install --cache-dir /pip-cache --require-hashes -r /lock/$lock \
     && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
 
 
-# What changes often and is small: the project, as a wheel built by the pinned build tool.
+# What changes often and is small: the project, as a wheel built by the pinned build tool, and the models.
 FROM packages AS project
 WORKDIR /source
 COPY pyproject.toml README.md ./
@@ -38,22 +44,16 @@ COPY models models
 COPY deploy/image/health.py /srv/foretell/
 COPY models/saved /srv/foretell/models
 # Readable by the service's user whatever the modes in the checkout, and not writable by it.
-RUN /opt/venv/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+RUN pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
     && chmod -R a+rX,go-w /srv/foretell
 
 
 FROM packages AS service
-# Byte code was written when the packages were installed, so the root file system can be read-only.
-ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    HOME=/tmp \
-    FORETELL_HOST=0.0.0.0 \
+ENV FORETELL_HOST=0.0.0.0 \
     FORETELL_PORT=8000 \
     FORETELL_MODEL_ROOT=/srv/foretell/models
 COPY --from=project /wheels /wheels
-RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
-    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin foretell
+RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 COPY --from=project /srv/foretell /srv/foretell
 WORKDIR /srv/foretell
 # By number, so that Kubernetes can see that it is not root (runAsNonRoot).
@@ -66,13 +66,16 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
 CMD ["foretell", "serve"]
 
 
-# The service and, on top, what the simulated shop needs. Not for production.
-FROM service AS demo
-USER root
-COPY requirements/demo.txt /tmp/demo.txt
+# On top of the packages, those that make and load the simulated shop. Not for production.
+FROM packages AS demo-packages
+COPY requirements/demo.txt /lock/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=cache,target=/pip-cache \
-    pip install --cache-dir /pip-cache --require-hashes -r /tmp/demo.txt
+    pip install --cache-dir /pip-cache --require-hashes -r /lock/demo.txt
+
+
+FROM demo-packages AS demo
+COPY --from=project /wheels /wheels
+RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 USER 10001:10001
-HEALTHCHECK NONE
 CMD ["foretell", "demo", "--load-only"]

@@ -49,7 +49,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
     async with AsyncExitStack() as stack:
         stack.callback(metrics.close)
         stores = await mongo.connect(settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms)
-        stack.callback(stores.close)
+        stack.push_async_callback(stores.close)
         client = await redis.connect(settings.redis_url, settings.redis_timeout_ms)
         stack.push_async_callback(client.aclose)
         from app.runtime import Runtime  # here, because importing TensorFlow takes seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,9 +40,10 @@ class Mongo:
             await self.database.events.create_index(EVENT_INDEX)
             await self.database.items.create_index(ITEM_INDEX)
 
-    def close(self) -> None:
-        """Close every connection."""
-        self.client.close()
+    async def close(self) -> None:
+        """Close every connection. In a thread: Motor's own ``close`` waits for the server's reply to its goodbye, for
+        half a minute where that does not come, and would stop the event loop so long."""
+        await asyncio.to_thread(self.client.close)
 
 
 #: A user's newest events first; ties in time are ordered by event id, here as everywhere.
@@ -80,7 +82,7 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     try:
         await mongo.ping()
     except HistoryUnavailable as error:
-        mongo.close()
+        await mongo.close()
         raise StartupError(
             f"MongoDB does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_MONGO_URL."
         ) from error

@@ -79,9 +79,6 @@ class Filtered:
 def _fits(content: ItemContent, filters: Filters) -> bool:
     if filters.categories is not None and not set(filters.categories) & set(content.categories):
         return False
-    if filters.price is not None:
-        low = -np.inf if filters.price.min is None else filters.price.min
-        high = np.inf if filters.price.max is None else filters.price.max
-        if content.price is None or not low <= content.price <= high:
-            return False
-    return content.available
+    low, high = (None, None) if filters.price is None else (filters.price.min, filters.price.max)
+    price = np.nan if content.price is None else content.price  # not a number is in no range
+    return content.available and (low is None or price >= low) and (high is None or price <= high)

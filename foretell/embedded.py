@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -157,23 +158,32 @@ def _secantus(data_dir: Path) -> AbstractContextManager[str]:
 
 @contextmanager
 def _running(
-    name: str, command: Callable[[int], list[str]], url: str, answers: Callable[[str], bool], data_dir: Path
+    name: str, command: Callable[[int], list[str]], url: str, answers: Callable[[str, int], bool], data_dir: Path
 ) -> Iterator[str]:
     """Start a store on a free port, wait until it answers, and stop it at the end."""
-    for attempt in range(PORT_ATTEMPTS):
+    for attempts_left in reversed(range(PORT_ATTEMPTS)):
         port = _free_port()
-        here = url.format(port=port)
         child = Child(name, command(port), data_dir, data_dir / f"{name.lower()}.log")
         try:
-            child.wait_until(lambda here=here: answers(here), START_SECONDS)  # type: ignore[misc]
-            yield here
-            return
+            child.wait_until(partial(answers, url.format(port=port), child.pid), START_SECONDS)
+            break
         except ChildError as error:
-            lost_port = "in use" in child.last_words()
-            if not lost_port or attempt == PORT_ATTEMPTS - 1:
-                raise EmbeddedError(str(error)) from error
-        finally:
             child.stop()
+            if not attempts_left or not _listens(port):
+                raise EmbeddedError(str(error)) from error
+        except BaseException:  # Ctrl-C while it starts
+            child.stop()
+            raise
+    try:
+        yield url.format(port=port)
+    finally:
+        child.stop()
+
+
+def _listens(port: int) -> bool:
+    """Whether somebody listens there: after the child's end, another program that took its port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:
@@ -194,24 +204,25 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _redis_answers(url: str) -> bool:
+def _redis_answers(url: str, pid: int) -> bool:
+    """Whether Redis answers, and it is that process: another program may have taken the port before ours could."""
     client = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, protocol=2)
     try:
-        return bool(client.ping())
+        return bool(client.info("server")["process_id"] == pid)
     except RedisError:
         return False
     finally:
         client.close()
 
 
-def _mongo_answers(url: str) -> bool:
+def _mongo_answers(url: str, pid: int) -> bool:
+    """The same for MongoDB."""
     client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
         url, serverSelectionTimeoutMS=200, connectTimeoutMS=1000
     )
     try:
-        client.admin.command("ping")
+        return bool(client.admin.command("serverStatus")["pid"] == pid)
     except PyMongoError:
         return False
     finally:
         client.close()
-    return True

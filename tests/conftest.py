@@ -32,7 +32,7 @@ async def mongo(stores: EmbeddedStores) -> AsyncIterator[Mongo]:
     await opened.ensure_indexes()
     yield opened
     await opened.client.drop_database(name)
-    opened.close()
+    await opened.close()
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Buildah:
 
     def build(self, context: Path, image: str, options: Sequence[str]) -> None:
         """Build the context's Dockerfile, keeping its layers. In Docker's format, for OCI's knows no HEALTHCHECK."""
-        fixed = ["--isolation", "chroot", "--layers", "--format", "docker"]
+        fixed = ["--isolation", "chroot", "--layers", "--force-rm", "--format", "docker"]
         # What it prints on stdout is progress, too.
         done = subprocess.run(
             self.command("bud", *fixed, *options, "--tag", image, str(context)), stdout=sys.stderr, check=False

@@ -66,6 +66,7 @@ def build(buildah: Buildah) -> None:
             target = image.rpartition(":")[2]
             with timed(f"{target} image built"):
                 buildah.build(ROOT, image, ["--target", target, "--build-arg", f"BASE_IMAGE={BASE}", *access])
+    buildah.do("rmi", "--prune")  # layers that an earlier version of the project has left
     sizes = {image["names"][0]: image["size"] for image in buildah.images() if image.get("names")}
     for image in (BASE, SERVICE, DEMO):
         report(f"{image.rpartition(':')[2]} image", sizes[image])

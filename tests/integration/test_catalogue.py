@@ -119,7 +119,7 @@ async def test_an_outage_keeps_what_is_known_and_is_counted(stores: EmbeddedStor
             assert catalogue.title(2) == "A shoe"
             with pytest.raises(HistoryUnavailable):
                 await catalogue.find(["shoe"])
-        behind.close()
+        await behind.close()
 
 
 async def test_the_background_picks_up_a_change(filled: Mongo) -> None:

@@ -37,7 +37,7 @@ async def test_an_unreachable_redis_is_one_sentence(closed_port: int) -> None:
 
 
 async def test_a_wrong_redis_password_says_so(stores: EmbeddedStores) -> None:
-    with pytest.raises(StartupError, match="refuses us.*FORETELL_REDIS_URL") as caught:
+    with pytest.raises(StartupError, match=r"refuses us.*FORETELL_REDIS_URL") as caught:
         await redis.connect(stores.redis_url.replace("://", "://bob:secret@"), 2000)
     assert "secret" not in str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -113,8 +114,6 @@ def test_the_children_of_a_parent_killed_hard_stop_and_their_data_is_whole(tmp_p
             assert len(pids) == 2
             watched = [os.pidfd_open(pid) for pid in pids]
             holder.send_signal(signal.SIGKILL)
-        import select
-
         for descriptor in watched:  # readable once the process has ended
             assert select.select([descriptor], [], [], 60)[0]
             os.close(descriptor)

@@ -79,7 +79,7 @@ class Unchecked(RedisStates):
         """See the class."""
         lookup = await super().get(user_id)
         blob = await self._client.hget(f"foretell:{{{user_id}}}", "s:m/1")
-        if lookup.outcome != "stale" or blob is None:
+        if lookup.outcome != "stale" or not isinstance(blob, bytes):
             return lookup
         return Lookup(self._codec.unpack(user_id, blob)[1], lookup.generation, "hit")
 

@@ -133,5 +133,5 @@ async def test_an_outage_raises_and_the_same_event_can_be_sent_again_after_it(
         patient = await mongo_module.connect(url, mongo.database.name, 20_000)
         inserted = await EventStore(patient.database).insert([event("e1"), event("e2", seconds=1)])
         assert (inserted.accepted, inserted.duplicates) == ([1], [0])
-        patient.close()
-        behind.close()
+        await patient.close()
+        await behind.close()
