@@ -14,7 +14,7 @@ import structlog
 from numpy.typing import NDArray
 
 from app.errors import HistoryUnavailable
-from app.mongo import Database, Document, driver_errors
+from app.mongo import Database, Document, driver_errors, patience
 from models.contract import FIRST, UNKNOWN
 from models.vocabulary import Vocabulary
 
@@ -64,6 +64,7 @@ class Catalogue:
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.failures = 0
+        self._database = database
         self._items = database.items
         self._vocabulary = vocabulary
         self._refresh_seconds = refresh_seconds
@@ -135,6 +136,8 @@ class Catalogue:
         began = datetime.now(UTC)
         since = self._looked_at and self._looked_at - OVERLAP
         with driver_errors():
+            await self._database.command("ping")  # an outage is told at once; only reading may take its time
+        with driver_errors(), patience():
             cursor = self._items.find({"updated_at": {"$gte": since}} if since else {}, batch_size=BATCH)
             rows = [row async for row in cursor]
         for name, content in _readable(rows):

@@ -32,6 +32,10 @@ class StartupError(Exception):
     """The service cannot start. The message is one sentence: what is wrong, and what to do."""
 
 
+class Unreachable(StartupError):
+    """A store does not answer yet; asking again may help."""
+
+
 class ForetellError(Exception):
     """What a client is told. Subclasses fix ``status``, ``code`` and, where a retry helps, ``retry_after``.
 

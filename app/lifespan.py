@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import structlog
 
 from app import logs, mongo, redis
 from app.catalogue import Catalogue
-from app.errors import HistoryUnavailable, StartupError
+from app.errors import HistoryUnavailable, StartupError, Unreachable
 from app.event_store import EventStore
 from app.health import Health
 from app.history import MongoHistory
@@ -26,7 +26,13 @@ from app.states import RedisStates
 from app.visitor import Visitors
 from models.artifact import Artifact
 
+T = TypeVar("T")
+
 log = structlog.stdlib.get_logger(__name__)
+
+
+#: Between two attempts to reach a store at start.
+RETRY_SECONDS = 0.2
 
 
 class State(TypedDict):
@@ -40,7 +46,7 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
-    """Stores first, for they answer or fail at once; then the model; then what needs both.
+    """Stores first, so that a missing one is told before the model takes its seconds; then what needs both.
 
     Raises:
         StartupError, ArtifactError, ContractError: one sentence for the operator.
@@ -48,9 +54,12 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
     logs.configure(settings)  # again in each worker process
     async with AsyncExitStack() as stack:
         stack.callback(metrics.close)
-        stores = await mongo.connect(settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms)
+        patience = settings.startup_seconds
+        stores = await patiently(
+            partial(mongo.connect, settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms), patience
+        )
         stack.push_async_callback(stores.close)
-        client = await redis.connect(settings.redis_url, settings.redis_timeout_ms)
+        client = await patiently(partial(redis.connect, settings.redis_url, settings.redis_timeout_ms), patience)
         stack.push_async_callback(client.aclose)
         from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
 
@@ -78,6 +87,23 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             health=health,
             model=model,
         )
+
+
+async def patiently(connect: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """What ``connect`` returns, tried again for ``seconds``: stores and service are often started together.
+
+    Raises:
+        Unreachable: nobody answered in all that time.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        try:
+            return await connect()
+        except Unreachable:
+            if loop.time() >= end:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _states(client: redis.Redis, artifact: Artifact, settings: Settings, metrics: Metrics) -> RedisStates:

@@ -7,13 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from app import errors, openapi
 from app.lifespan import State, open_state
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
-from app.routes import events, health, metrics, models, predict
+from app.routes import events, health, metrics, models, page, predict
 from app.settings import Settings, load_settings
 
 OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
@@ -51,19 +50,16 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
         openapi_tags=TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # app.routes.page serves it; FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = collectors
-    for module in (predict, events, models, health, metrics):
+    for module in (predict, events, models, health, metrics, page):
         app.include_router(module.router)
-    app.add_api_route("/", _to_docs, include_in_schema=False)
     errors.install(app)
     openapi.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
     app.add_middleware(RequestMiddleware, metrics=collectors)
     app.add_middleware(StartupMiddleware)  # added last, so outermost
     return app
-
-
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/docs")

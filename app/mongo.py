@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import PyMongoError
 
-from app.errors import HistoryUnavailable, StartupError
+from app.errors import HistoryUnavailable, StartupError, Unreachable
 
 Document = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
 
 #: Most connections to the server. Motor works in threads (MOTOR_MAX_WORKERS, five a core), so more would idle.
 POOL_SIZE = 64
+
+
+#: Seconds for reading a whole catalogue or building an index.
+BULK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Mongo:
 
     async def ensure_indexes(self) -> None:
         """Create the indexes that the service's queries need; those that exist stay. Raises HistoryUnavailable."""
-        with driver_errors():
+        with driver_errors(), patience():
             await self.database.events.create_index(EVENT_INDEX)
             await self.database.items.create_index(ITEM_INDEX)
 
@@ -59,7 +64,8 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     from the journal, so that none is taken back. ``timeout_ms`` bounds a whole operation, its one retry included.
 
     Raises:
-        StartupError: the URL is none, or nobody answers there.
+        StartupError: the URL is none.
+        Unreachable: nobody answers there.
     """
     try:
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
@@ -83,7 +89,7 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
         await mongo.ping()
     except HistoryUnavailable as error:
         await mongo.close()
-        raise StartupError(
+        raise Unreachable(
             f"MongoDB does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_MONGO_URL."
         ) from error
     return mongo
@@ -96,6 +102,11 @@ def driver_errors() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise HistoryUnavailable("MongoDB did not answer; try again.") from error
+
+
+def patience() -> AbstractContextManager[Any]:
+    """Gives the operations inside BULK_SECONDS in place of the client's timeout, which is meant for single requests."""
+    return pymongo.timeout(BULK_SECONDS)
 
 
 def _address(url: str) -> str:

@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from app.errors import CacheUnavailable, StartupError
+from app.errors import CacheUnavailable, StartupError, Unreachable
 
 __all__ = ["Redis", "ResponseError", "Unbroken", "connect", "ping"]
 
@@ -27,7 +27,8 @@ async def connect(url: str, timeout_ms: int) -> Redis:
     most ``timeout_ms`` each; a command that failed for the connection's sake is tried once more.
 
     Raises:
-        StartupError: the URL is none, nobody answers there, or the server wants (another) password.
+        StartupError: the URL is none, or the server wants (another) password.
+        Unreachable: nobody answers there.
     """
     seconds = timeout_ms / 1000
     try:
@@ -54,7 +55,7 @@ async def connect(url: str, timeout_ms: int) -> Redis:
             raise StartupError(
                 f"Redis at {_address(url)} refuses us ({error.__cause__}); check FORETELL_REDIS_URL."
             ) from error
-        raise StartupError(
+        raise Unreachable(
             f"Redis does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_REDIS_URL."
         ) from error
     return client

@@ -219,7 +219,7 @@ def choose_device(wanted: str) -> str:
 
 
 def verify_signatures(module: Any, contract: Contract) -> None:
-    """Compare what the SavedModel offers with what the contract promises. Raises StartupError at the first difference."""
+    """Compare what the SavedModel offers with the contract. Raises StartupError at the first difference."""
     for name, signature in contract.signatures().items():
         if name not in module.signatures:
             raise StartupError(f"The model offers no signature {name!r}; export it again.")

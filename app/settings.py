@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     catalogue_refresh_seconds: float = Field(
         default=30.0, gt=0, le=86400, description="How often the catalogue is read again from MongoDB."
     )
+    startup_seconds: float = Field(
+        15.0, ge=0, le=600, description="How long the start waits for a store that does not answer yet."
+    )
     shutdown_seconds: int = Field(
         default=10, ge=0, le=600, description="Time running requests get to finish at shutdown."
     )

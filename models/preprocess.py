@@ -15,6 +15,7 @@ import polars as pl
 
 from models.datasets import cells
 from models.datasets.mapping import Columns, MappingError
+from models.datasets.rejected import with_reasons
 from models.domain import Domain
 
 #: Longer ids are mistakes (a whole line in one cell), and would be paid for in every index.
@@ -84,13 +85,16 @@ def clean(frames: Sequence[pl.DataFrame], columns: Columns, domain: Domain, name
     ignored = kept.filter(pl.col("value").is_not_null() & ~valued)
     kept = kept.with_columns(pl.when(valued).then("value"))
     events, exposures = _events(kept, columns, domain)
+    parts = [rejected.filter(pl.col("file") == n) for n in range(len(frames))]
     counts = rejected["reason"].value_counts(sort=True)
     cleaned = Clean(
         events=events,
         exposures=exposures,
         items=_items(kept),
         users=_users(kept, columns),
-        rejected=tuple(_with_reason(frame, rejected, n) for n, frame in enumerate(frames)),
+        rejected=tuple(
+            with_reasons(frame, mine["row"], mine["reason"]) for frame, mine in zip(frames, parts, strict=True)
+        ),
         reasons=dict(counts.iter_rows()),
         read=len(rows),
         ignored_values=len(ignored),
@@ -205,11 +209,3 @@ def _users(kept: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     """What kept rows say about their users: the newest value of each field."""
     profile = [f"profile_{name}" for name in columns.profile]
     return kept.sort("at", "order").group_by("user_id").agg(pl.col(c).drop_nulls().last() for c in profile)
-
-
-def _with_reason(frame: pl.DataFrame, rejected: pl.DataFrame, file: int) -> pl.DataFrame:
-    """The original columns of a frame's rejected rows, after ``row`` and ``reason``."""
-    mine = rejected.filter(pl.col("file") == file)
-    added = {"row": mine["row"], "reason": mine["reason"]}
-    free = {name if name not in frame.columns else f"rejected_{name}": series for name, series in added.items()}
-    return frame[mine["row"]].select(*(series.alias(name) for name, series in free.items()), pl.all())

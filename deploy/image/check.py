@@ -78,18 +78,14 @@ def start_and_predict(buildah: Buildah) -> None:
         urls = {"FORETELL_MONGO_URL": stores.mongo_url, "FORETELL_REDIS_URL": stores.redis_url}
         with timed("demo data loaded by the demo image"):
             user = seed(buildah, DEMO, urls)
-        with buildah.container(SERVICE) as container:
-            service = Service(buildah, SERVICE, container, urls)
+        with buildah.container(SERVICE) as container, Service(buildah, SERVICE, container, urls) as service:
             with timed("service ready"):
-                service.start()
-            try:
-                report("service runs as user", service.user())
-                report("service predicts", service.predict(user, state="computed"))
-                report("service predicts again", service.predict(user, state="cached"))
-                report("health check of the image", service.check_health())
-            finally:
-                stopped = service.stop()
-            report("service stopped by SIGTERM", stopped)
+                service.wait_until_ready()
+            report("service runs as user", service.user())
+            report("service predicts", service.predict(user, state="computed"))
+            report("service predicts again", service.predict(user, state="cached"))
+            report("health check of the image", service.check_health())
+            report("service stopped by SIGTERM", service.stop())
             report("files written outside /tmp", service.check_nothing_written())
 
 

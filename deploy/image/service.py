@@ -10,8 +10,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from buildah import Buildah, CheckError
 from pymongo import MongoClient
@@ -33,8 +34,8 @@ def seed(buildah: Buildah, image: str, urls: Mapping[str, str]) -> str:
     return str(event["user_id"])
 
 
-class Service:
-    """One run of an image's own command on a free port of the loopback address."""
+class Service(AbstractContextManager["Service"]):
+    """One run of an image's own command on a free port of the loopback address; leaving the context ends it."""
 
     def __init__(self, buildah: Buildah, image: str, container: str, urls: Mapping[str, str]) -> None:
         self._buildah, self._container = buildah, container
@@ -43,26 +44,31 @@ class Service:
             self._port: int = probe.getsockname()[1]
         self._environment = {**urls, "FORETELL_HOST": "127.0.0.1", "FORETELL_PORT": str(self._port)}
         self._run: subprocess.Popen[bytes]
-        self._server: int
 
-    def start(self) -> None:
-        """Start it and wait until it says that it is ready."""
+    def __enter__(self) -> Self:
         words = self._configuration["Cmd"]
         self._run = subprocess.Popen(self._buildah.run(self._container, words, self._environment))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed([self._run.pid, *_descendants(self._run.pid)]):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._run.wait()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the service says that it is ready."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._ready():
             if self._run.poll() is not None:
                 raise CheckError(f"The service ended with exit code {self._run.returncode} before it was ready.")
             if time.monotonic() > deadline:
-                self._run.kill()
                 raise CheckError(f"The service was not ready within {READY_SECONDS:.0f} s.")
             time.sleep(0.25)
-        # The last of the line: buildah, its helpers for the isolation, and then the service itself.
-        self._server = list(_descendants(self._run.pid))[-1]
 
     def user(self) -> int:
         """The number of the user that the service runs as, by the kernel's word."""
-        status = Path(f"/proc/{self._server}/status").read_text()
+        status = Path(f"/proc/{self._server()}/status").read_text()
         uid = int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])
         if uid == 0:
             raise CheckError("The service runs as root.")
@@ -93,12 +99,10 @@ class Service:
     def stop(self) -> str:
         """Send SIGTERM to the service; says how long it took to end."""
         start = time.monotonic()
-        os.kill(self._server, signal.SIGTERM)
+        os.kill(self._server(), signal.SIGTERM)
         try:
             code = self._run.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
-            os.kill(self._server, signal.SIGKILL)
-            self._run.wait()
             raise CheckError(f"The service did not end within {STOP_SECONDS:.0f} s of SIGTERM.") from error
         if code != 0:
             raise CheckError(f"The service ended with exit code {code} on SIGTERM, not 0.")
@@ -113,6 +117,10 @@ class Service:
         if written:
             raise CheckError(f"The service wrote outside /tmp, for instance {written[0]}.")
         return "none"
+
+    def _server(self) -> int:
+        """The process of the service itself: the last in line after buildah and its helpers for the isolation."""
+        return list(_descendants(self._run.pid))[-1]
 
     def _ready(self) -> bool:
         try:
@@ -132,7 +140,9 @@ class Service:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """The children of a process, and theirs, in the order of their birth."""
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        yield child
-        yield from _descendants(child)
+    """The children of a process, whichever of its threads had them, and theirs; none once it has ended."""
+    for task in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, task.read_text().split()):
+                yield child
+                yield from _descendants(child)

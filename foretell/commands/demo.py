@@ -10,6 +10,7 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -109,8 +110,12 @@ def announce(settings: Settings, shopper: dict[str, Any]) -> None:
         time.sleep(0.2)
     user, items = shopper["user_id"], shopper["items"]
     named = ", ".join(f'"{item}"' for item in items)
-    console.print(f"""
-[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}). Paste into another terminal:
+    console.print(
+        f"""
+[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}). See it in a browser:
+{base}/?user={quote(user)}
+
+Or paste into another terminal:
 
 [bold]# What will this customer do next? Again: the state comes from the cache.[/bold]
 curl -s {base}/predict -H 'Content-Type: application/json' \\
@@ -123,7 +128,9 @@ curl -s {base}/events -H 'Content-Type: application/json' \\
 [bold]# What operations see, and the API to try in a browser.[/bold]
 curl -s {base}/metrics | grep foretell_state_lookups
 {base}/docs
-""", soft_wrap=True)
+""",
+        soft_wrap=True,
+    )
 
 
 def _ready(base: str) -> bool:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from models.datasets.dataset import Dataset
-    from models.datasets.files import Extras, Source
+    from models.datasets.files import Extras
     from models.datasets.mapping import Columns
+    from models.datasets.rejected import Written
+    from models.datasets.source import Source
 
 #: Names that stand for data sets which need no file.
 BUILT_IN = ("completejourney", "storefront")
@@ -105,8 +107,10 @@ def _make(
     rejected: Path | None,
 ) -> tuple[Dataset, Path]:
     """Read, clean and write; returns the data set and its folder. ``extra`` are the files of items and users."""
-    from models.datasets import files as sources
+    from models.datasets.files import NothingLeft, build, choose
     from models.datasets.mapping import MappingError
+    from models.datasets.rejected import write_rejected
+    from models.datasets.source import stem_of
     from models.domain import load_domain
 
     packaged = bool(set(files) & set(BUILT_IN)) and not Path(files[0]).exists()
@@ -118,23 +122,21 @@ def _make(
     with progress() as bar:
         task = bar.add_task("Reading", total=len(files) + 2)
         read, extras = _read_package() if packaged else _read_files(files, extra, lambda: bar.advance(task))
-        columns, how = sources.choose(read[0].frame.columns, given, mapping)
+        columns, how = choose(read[0].frame.columns, given, mapping)
         bar.console.print(how)
-        name = _slug(columns.name or sources.stem_of(read[0].path))
+        name = _slug(columns.name or stem_of(read[0].path))
         folder = out or Path("data") / name
         # Nobody wants to look for rejected rows among the installed packages.
         beside = rejected or (folder if packaged else None)
         bar.update(task, description="Cleaning", completed=len(files))
         try:
-            made = sources.build(
-                read, columns, load_domain(columns.domain or "ecommerce"), name, datetime.now(UTC), extras
-            )
-        except sources.NothingLeft as error:
-            _report(error.report, sources.write_rejected(error.rejected, rejected, folder.parent))
+            made = build(read, columns, load_domain(columns.domain or "ecommerce"), name, datetime.now(UTC), extras)
+        except NothingLeft as error:
+            _report(error.report, write_rejected(error.rejected, rejected, folder.parent))
             raise
         bar.update(task, description="Writing", advance=1)
         made.dataset.write(folder)
-        written = sources.write_rejected(made.rejected, beside, folder)
+        written = write_rejected(made.rejected, beside, folder)
         bar.advance(task)
     _report(made.dataset.info["report"], written)
     _summary(made.dataset, folder)
@@ -144,14 +146,15 @@ def _make(
 def _read_files(
     files: list[str], extra: tuple[Path | None, Path | None], advance: Callable[[], None]
 ) -> tuple[list[Source], Extras]:
-    from models.datasets.files import Extras, read
+    from models.datasets.files import Extras
+    from models.datasets.source import aligned, read
 
     sources = []
     for file in files:
         sources.append(read(Path(file)))
         advance()
     items, users = (None if path is None else read(path) for path in extra)
-    return sources, Extras(items, users)
+    return aligned(sources), Extras(items, users)
 
 
 def _read_package() -> tuple[list[Source], Extras]:
@@ -194,7 +197,7 @@ def _load(dataset: Dataset, url: str, database: str, replace: bool) -> None:
     console.print(f"MongoDB, database {database}: {what}")
 
 
-def _report(report: Mapping[str, Any], written: list[Path]) -> None:
+def _report(report: Mapping[str, Any], written: list[Written]) -> None:
     """What was read, kept and rejected, and where the rejected rows are."""
     table = Table(title="Rows", title_justify="left")
     table.add_column("what")
@@ -209,8 +212,10 @@ def _report(report: Mapping[str, Any], written: list[Path]) -> None:
     if report.get("ignored_values"):
         table.add_row("values ignored (their type carries none)", f"{report['ignored_values']:,}")
     console.print(table)
-    for path in written:
-        console.print(f"Rejected rows: {path}", soft_wrap=True)
+    for file in written:
+        if file.detour:
+            console.print(f"{file.detour}, so the rejected rows lie elsewhere.", soft_wrap=True, style="yellow")
+        console.print(f"Rejected rows: {file.path}", soft_wrap=True)
 
 
 def _summary(dataset: Dataset, folder: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from models.datasets.files import Extras, Source, read
+from models.datasets.files import Extras
 from models.datasets.schema import DatasetError
+from models.datasets.source import Source, read
 
 #: Departments that sell no item one could show a visitor.
 _NO_SHOP = ("MISCELLANEOUS", "FUEL", "COUPON", "CNTRL/STORE SUP", "POSTAL CENTER", "PHOTO & VIDEO")

@@ -1,14 +1,10 @@
-"""CSV, Parquet and JSON Lines files to a data set."""
+"""What files say of events, items and users becomes one data set."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,26 +12,11 @@ import polars as pl
 from models.datasets import mapping, tables
 from models.datasets.dataset import Dataset
 from models.datasets.mapping import Columns
+from models.datasets.rejected import MALFORMED, with_lines
 from models.datasets.schema import DatasetError
+from models.datasets.source import Source
 from models.domain import Domain
 from models.preprocess import clean
-
-_CSV, _LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
-ENDINGS = (*(f"{e}{z}" for e in (*_CSV, *_LINES) for z in ("", ".gz")), ".parquet")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input: where it came from, its rows as they are, and what ``dataset.json`` says of it."""
-
-    path: Path
-    frame: pl.DataFrame
-    sha256: str
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Name, digest and size, without the folder, which is nobody's business."""
-        return {"file": self.path.name, "sha256": self.sha256, "rows": len(self.frame)}
 
 
 @dataclass(frozen=True)
@@ -60,27 +41,6 @@ class Extras:
 
     items: Source | None = None
     users: Source | None = None
-
-
-def read(path: Path) -> Source:
-    """Read a file by its ending (see ENDINGS). Text files keep every cell as text, so that ``007`` stays ``007``.
-
-    Raises:
-        DatasetError: no such file, an ending that is not known, or content that is not what the ending says.
-    """
-    if not path.is_file():
-        raise DatasetError(f"There is no file {path}.")
-    name = path.name.lower()
-    if not name.endswith(ENDINGS):
-        raise DatasetError(f"{path.name} ends in none of {', '.join(ENDINGS)}; convert it first.")
-    try:
-        frame = _frame(path, name.removesuffix(".gz"))
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, EOFError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DatasetError(f"{path.name} cannot be read ({reason[0].rstrip('.')}).") from error
-    return Source(path, frame, digest)
 
 
 def choose(found: Sequence[str], given: Columns, named: str | None = None) -> tuple[Columns, str]:
@@ -114,17 +74,14 @@ def build(
     Raises:
         MappingError: a column or type of the mapping does not exist.
         NothingLeft: every row was rejected.
-        DatasetError: a column cannot be read.
+        DatasetError: a column cannot be read, or there is no row.
     """
     extras = extras or Extras()
+    if not sum(source.read for source in sources):
+        raise DatasetError(f"{sources[0].path.name} has a header and no row under it; there is nothing to import.")
     cleaned = clean([source.frame for source in sources], columns, domain, name, now)
-    rejected = list(zip(sources, cleaned.rejected, strict=True))
-    report: dict[str, Any] = {
-        "read": cleaned.read,
-        "kept": cleaned.kept,
-        "rejected": dict(cleaned.reasons),
-        "ignored_values": cleaned.ignored_values,
-    }
+    rejected = [(source, with_lines(rows, source.text)) for source, rows in zip(sources, cleaned.rejected, strict=True)]
+    report = _count(sources, cleaned.kept, cleaned.reasons) | {"ignored_values": cleaned.ignored_values}
     items, users = cleaned.items, cleaned.users
     if extras.items is not None:
         items = _overlay(items, extras.items, tables.read_items, "item_id", report, rejected)
@@ -156,59 +113,14 @@ def _overlay(
 ) -> pl.DataFrame:
     """What events say about items or users, with a file's rows on top; its report and rejected rows are added."""
     table = read_table(source.frame)
-    rejected.append((source, table.rejected))
-    kind = key.replace("_id", "s")
-    report[kind] = {"read": len(source.frame), "kept": len(table.kept), "rejected": dict(table.reasons)}
+    rejected.append((source, with_lines(table.rejected, source.text)))
+    report[key.replace("_id", "s")] = _count([source], len(table.kept), table.reasons)
     return tables.overlay(known, table.kept, key)
 
 
-def write_rejected(rejected: Sequence[tuple[Source, pl.DataFrame]], beside: Path | None, spare: Path) -> list[Path]:
-    """Write the rejected rows of each input to ``<stem>.rejected.parquet`` and return the files written.
-
-    Args:
-        beside: the folder to write to; None for the one the input lies in.
-        spare: where to write instead if that folder cannot be written.
-
-    Raises:
-        DatasetError: neither can be written.
-    """
-    written: list[Path] = []
-    for source, frame in rejected:
-        if len(frame):
-            stem = stem_of(source.path)
-            taken = sum(path.name.startswith(f"{stem}.rejected") for path in written)
-            name = f"{stem}.rejected{f'-{taken + 1}' if taken else ''}.parquet"
-            written.append(_write_first(frame, [(beside or source.path.parent) / name, spare / name]))
-    return written
-
-
-def _write_first(frame: pl.DataFrame, targets: Sequence[Path]) -> Path:
-    """Write to the first target that can be written."""
-    problems = []
-    for target in targets:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            frame.write_parquet(target)
-        except OSError as error:
-            problems.append(str(error))
-        else:
-            return target
-    raise DatasetError(f"The rejected rows can be written to none of {', '.join(map(str, targets))} ({problems[0]}).")
-
-
-def stem_of(path: Path) -> str:
-    """The file's name without its ending."""
-    ending = max((e for e in ENDINGS if path.name.lower().endswith(e)), key=len, default="")
-    return path.name[: len(path.name) - len(ending)]
-
-
-def _frame(path: Path, name: str) -> pl.DataFrame:
-    if name.endswith(".parquet"):
-        return pl.read_parquet(path)
-    data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-    if not data.strip():
-        return pl.DataFrame()
-    if name.endswith(_CSV):
-        separator = "\t" if name.endswith(".tsv") else ","
-        return pl.read_csv(io.BytesIO(data), separator=separator, infer_schema=False)
-    return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
+def _count(sources: Sequence[Source], kept: int, reasons: Mapping[str, int]) -> dict[str, Any]:
+    """Rows read, kept and rejected by reason, most frequent first; malformed lines are rows that were read."""
+    malformed = sum(source.malformed for source in sources)
+    counts = {**reasons, **({MALFORMED: malformed} if malformed else {})}
+    ordered = dict(sorted(counts.items(), key=lambda count: -count[1]))
+    return {"read": sum(source.read for source in sources), "kept": kept, "rejected": ordered}

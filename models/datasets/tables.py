@@ -10,6 +10,7 @@ import polars as pl
 
 from models.datasets import cells
 from models.datasets.mapping import MappingError
+from models.datasets.rejected import with_reasons
 from models.preprocess import LONGEST_ID
 
 _ITEM: Mapping[str, tuple[str, ...]] = {
@@ -117,5 +118,6 @@ def _separate(raw: pl.DataFrame, key: str, parts: Sequence[pl.Expr], wrong: Mapp
     rows = rows.with_columns(pl.coalesce("_reason", repeated).alias("_reason"))
     bad = rows.filter(pl.col("_reason").is_not_null())
     kept = rows.filter(pl.col("_reason").is_null()).select(c for c in rows.columns if not c.startswith("_"))
-    rejected = raw[bad["_row"]].with_columns(bad["_row"].alias("row"), bad["_reason"].alias("reason"))
-    return Table(kept, rejected, dict(bad["_reason"].value_counts(sort=True).iter_rows()))
+    return Table(
+        kept, with_reasons(raw, bad["_row"], bad["_reason"]), dict(bad["_reason"].value_counts(sort=True).iter_rows())
+    )

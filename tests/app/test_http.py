@@ -133,12 +133,6 @@ async def test_metrics_are_prometheus_text(house: House) -> None:
     assert 'foretell_stage_seconds_count{stage="score"} 1.0' in response.text
 
 
-async def test_the_root_leads_to_the_page(house: House) -> None:
-    response = await house.client.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "/docs")
-    assert (await house.client.get("/docs")).status_code == 200
-
-
 async def _document(house: House) -> dict[str, Any]:
     return dict((await house.client.get("/openapi.json")).json())
 

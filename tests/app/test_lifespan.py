@@ -12,7 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.errors import StartupError
+from app.errors import StartupError, Unreachable
+from app.lifespan import patiently
 from app.main import create_app
 from app.metrics import Metrics
 from app.mongo import Mongo
@@ -119,6 +120,17 @@ async def test_ready_names_both_stores_and_the_model(real: Settings) -> None:
     assert parts == {"model": "ok", "cache": "ok", "history": "ok"}
 
 
+async def test_the_start_waits_for_a_store_that_is_late() -> None:
+    answers = iter([Unreachable("not yet"), Unreachable("not yet"), None])
+
+    async def connect() -> str:
+        if (error := next(answers)) is not None:
+            raise error
+        return "connected"
+
+    assert await patiently(connect, 60.0) == "connected"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -127,7 +139,9 @@ async def test_ready_names_both_stores_and_the_model(real: Settings) -> None:
     ],
 )
 async def test_an_unreachable_store_stops_the_start(real: Settings, name: str, value: str, says: str) -> None:
-    broken = real.model_copy(update={name: value, "mongo_timeout_ms": 200, "redis_timeout_ms": 200})
+    broken = real.model_copy(
+        update={name: value, "mongo_timeout_ms": 200, "redis_timeout_ms": 200, "startup_seconds": 0.5}
+    )
     with pytest.raises(StartupError, match=says):
         async with _served(broken):
             pass

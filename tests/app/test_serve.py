@@ -64,7 +64,13 @@ def test_a_bad_setting_ends_with_2_and_names_the_variable(monkeypatch: pytest.Mo
 def test_an_unreachable_mongo_ends_with_1_and_one_sentence(workers: str) -> None:
     with _closed_port() as port:
         done = _run(
-            "-c", COMMAND, mongo_url=f"mongodb://127.0.0.1:{port}", mongo_timeout_ms="100", port="0", workers=workers
+            "-c",
+            COMMAND,
+            mongo_url=f"mongodb://127.0.0.1:{port}",
+            mongo_timeout_ms="100",
+            startup_seconds="0.5",
+            port="0",
+            workers=workers,
         )
     assert done.returncode == 1, done.stderr
     assert re.search(r"MongoDB does not answer at 127\.0\.0\.1:\d+ within 100 ms", done.stderr)

@@ -27,7 +27,7 @@ ITEMS = 3
 
 @pytest.mark.timeout(600)
 async def test_a_thousand_users_get_what_evaluation_computed(stores: EmbeddedStores) -> None:
-    shop = simulate(seed=23, users=1_100, items=5_000, events=150_000)
+    shop = simulate(seed=23, users=1_400, items=5_000, events=150_000)
     artifact = open_artifact(SAVED, "storefront")
     contract, vocabulary = artifact.contract, artifact.vocabulary
     log = build_log(shop, vocabulary, contract, before=0.0)

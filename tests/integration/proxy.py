@@ -36,6 +36,7 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # one turn of the loop, in which aborted transports close their sockets
 
     def cut(self) -> None:
         """Close every connection; new ones are closed at once."""
@@ -57,8 +58,12 @@ class Proxy:
             writer.transport.abort()
             return
         self.connections += 1
+        self._writers.add(writer)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, there_writer}
+        self._writers.add(there_writer)
+        if self._cut:  # meanwhile
+            self.cut()
+            return
         for source, sink, replies in ((reader, there_writer, False), (there_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, sink, replies))
             self._tasks.add(task)
