@@ -6,7 +6,7 @@ Users are contiguous and in order; within a user, events are ordered by (time, e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,9 +134,18 @@ def build_contract(
 ) -> Contract:
     """The contract of a data set, every statistic in it from the time before ``before`` alone.
 
-    ``state_shape`` and ``state_dtype`` are placeholders until a network says what it needs.
+    A behaviour of the domain that never happens in the data is no target: there is nothing to learn about it.
+    ``state_shape`` is a placeholder until a network says what it needs.
+
+    Raises:
+        ValueError: no target of the domain happens at all.
     """
     seen = dataset.events.filter(pl.col("at").dt.epoch("ms") < before * 1000)
+    types = set(seen["type"].unique())
+    behaviours = tuple(replace(b, target=b.target and b.name in types) for b in domain.behaviours)
+    if not any(b.target for b in behaviours):
+        wanted = ", ".join(b.name for b in domain.behaviours if b.target)
+        raise ValueError(f"The data set {dataset.name} has no event of a type to predict ({wanted}).")
     scales = {}
     for behaviour in domain.behaviours:
         values = seen.filter(pl.col("type") == behaviour.name)["value"].drop_nulls()
@@ -150,7 +159,7 @@ def build_contract(
     fields += [Field(name, "user", FIRST + len(vocabulary.fields[name])) for name in profile]
     sampled = dataset.exposures is None
     return Contract(
-        behaviours=tuple(domain.behaviours),
+        behaviours=behaviours,
         fields=tuple(fields),
         category_sizes=tuple(FIRST + len(level) for level in vocabulary.categories),
         history_length=history_length,

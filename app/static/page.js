@@ -19,11 +19,13 @@ function make(tag, properties = {}, ...children) {
 
 const chip = (text, kind = "") => make("span", { className: `chip ${kind}` }, text);
 const part = (text) => make("span", { className: "number" }, text);
+const short = (x) => `${Number(x.toPrecision(3))}`;
 const percent = (p) => `${(100 * p).toPrecision(p < 0.1 ? 2 : 3)} %`;
 
 /** The JSON of a route. Throws an Error that has the service's sentence, and the fields at fault. */
 async function call(path, body) {
-  const request = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const headers = { "Content-Type": "application/json" };
+  const request = body && { method: "POST", headers, body: JSON.stringify(body) };
   const response = await fetch(path, request).catch(() => {
     throw new Error("The service does not answer. Is it running?");
   });
@@ -47,18 +49,20 @@ async function attempt(step) {
 
 // The question
 
-const values = (prefix) =>
-  [...form.elements].filter((e) => e.name.startsWith(prefix)).map((e) => [e.name.slice(prefix.length), e.value]);
-const context = () => Object.fromEntries(values("context.").filter(([, value]) => value !== ""));
+const named = (prefix) => [...form.elements].filter((control) => control.name.startsWith(prefix));
+const byName = (controls) => Object.fromEntries(controls.map(({ name, value }) => [name.split(/\.(.*)/)[1], value]));
+const context = () => byName(named("context.").filter((control) => control.value !== ""));
 
 /** The body of POST /predict as the form says it; what is left at the model's own is left out. */
 function question() {
   const user = form.elements.user.value;
-  const weights = Object.fromEntries(values("objective.").map(([name, value]) => [name, Number(value)]));
+  const weights = named("objective.");
   const body = user ? { user_id: user } : { session: [] };
   body.k = Number(form.elements.k.value);
   if (Object.keys(context()).length) body.context = context();
-  if (Object.entries(weights).some(([name, weight]) => weight !== model.objective[name])) body.objective = weights;
+  if (weights.some((slider) => slider.value !== slider.dataset.own)) {
+    body.objective = Object.fromEntries(Object.entries(byName(weights)).map(([name, value]) => [name, Number(value)]));
+  }
   if (Number(form.elements.diversity.value)) body.diversity = Number(form.elements.diversity.value);
   return body;
 }
@@ -103,9 +107,10 @@ const STATES = {
 };
 
 const CONDITIONS = {
-  exposure: "Probabilities: if the item is shown in first place. Expected values: if their behaviour happens.",
-  "sampled candidates": "Probabilities: against a sample of other items, good for ranking. Expected values: if their behaviour happens.",
+  exposure: "Probabilities hold for an item that is shown in first place.",
+  "sampled candidates": "Probabilities hold among a few random items: they rank, they do not forecast.",
 };
+const READING = "An expected value is what its behaviour brings if it happens. Bars are drawn against the best shown.";
 const NOTHING = "Nothing in the catalogue fits this question.";
 
 function showProvenance({ provenance, took_ms, warnings }, news) {
@@ -114,7 +119,7 @@ function showProvenance({ provenance, took_ms, warnings }, news) {
   const line = [chip(state, state), part(`history: ${grown}`), part(`answered in ${took_ms.toFixed(1)} ms`)];
   if (state === "cached") line.push(part(`state ${(state_age_ms / 1000).toFixed(1)} s old`));
   line.push(...degraded.map((name) => chip(`without ${name}`, "bad")));
-  line.push(...warnings.map(({ code, item_id }) => chip(`${code}: ${item_id}`, "synthetic")));
+  line.push(...warnings.map(({ code, item_id }) => chip(`${code}: ${item_id}`, "doubt")));
   const sentence = make("span", { className: "muted" }, news ? make("strong", {}, news) : "", ` ${STATES[state]}`);
   $("provenance").dataset.state = state;
   $("provenance").dataset.history = events;
@@ -131,12 +136,16 @@ function showItems({ recommendations, request_id, user_id }, acted) {
   );
   items.replaceChildren(...recommendations.map((item) => row(item, before, most, acted)));
   for (const element of items.children) glide(element, tops.get(element.dataset.item));
-  if (focus) [...items.querySelectorAll("button")].find((button) => button.dataset.key === focus)?.focus();
-  $("note").textContent = recommendations.length ? `${CONDITIONS[model.probability_of] ?? ""} Bars are relative.` : NOTHING;
+  const same = [...items.querySelectorAll("button")].find((button) => button.dataset.key === focus);
+  if (focus) (same ?? $("provenance")).focus();
+  $("note").textContent = recommendations.length ? `${CONDITIONS[model.probability_of] ?? ""} ${READING}` : NOTHING;
 }
 
 function row(item, before, most, acted) {
   const old = before.get(item.item_id) ?? item;
+  const arrived = before.size && old === item;
+  const rise = item.score - old.score;
+  const grown = Math.abs(rise) > 0.005 * old.score ? rise : 0; // less is rounding: cached states are float16
   const buttons = behaviours().map((behaviour) => {
     const button = make("button", { type: "button", disabled: !last.user }, behaviour.name);
     button.dataset.key = `${behaviour.name} ${item.item_id}`;
@@ -146,13 +155,13 @@ function row(item, before, most, acted) {
   });
   const element = make(
     "li", { className: item.item_id === acted ? "acted" : "" },
-    make("div", { className: "place number" }, `${item.rank}`, before.size && !before.has(item.item_id) ? change("new", "new") : moved(old.rank - item.rank)),
+    make("div", { className: "place number" }, `${item.rank}`, arrived ? change("new", "new") : moved(old.rank - item.rank)),
     make(
       "div", {},
       make("div", { className: "name" }, item.title ?? item.item_id),
       make(
         "div", { className: "facts number" },
-        `${item.item_id} · score ${item.score.toFixed(3)} `, moved(Math.round(1000 * (item.score - old.score)) / 1000), ` · ${item.reason}`,
+        `${item.item_id} · ${item.reason} · score ${short(item.score)} `, moved(Number(grown.toPrecision(2))),
       ),
       make("div", { className: "actions" }, ...buttons),
     ),
@@ -174,7 +183,7 @@ function bars({ probabilities, expected }, most) {
   const box = make("div", { className: "bars" });
   Object.entries(probabilities).forEach(([name, p], place) => {
     const fill = make("i");
-    fill.style.width = `${(100 * p) / most[name]}%`;
+    fill.style.width = `${(100 * p) / (most[name] || 1)}%`;
     fill.style.setProperty("--bar", `var(--bar-${place % 4})`);
     box.append(make("span", {}, name), make("span", { className: "track", ariaHidden: "true" }, fill), part(percent(p)));
   });
@@ -207,9 +216,9 @@ async function copy() {
 const behaviours = () => model.behaviours ?? model.targets.map((name) => ({ name }));
 
 function showModel() {
-  const synthetic = (model.facts.dataset ?? model.facts.data)?.synthetic;
-  const where = model.device.startsWith("gpu") ? "cached" : "";
-  const chips = [chip(`${model.name} ${model.version}`, "computed"), chip(model.kind), chip(model.device, where)];
+  const synthetic = model.facts.dataset?.synthetic;
+  const where = model.device.startsWith("gpu") ? "good" : "";
+  const chips = [chip(`${model.name} ${model.version}`, "main"), chip(model.kind), chip(model.device, where)];
   if (synthetic) chips.push(chip("synthetic data", "synthetic"));
   $("model").replaceChildren(make("span", { className: "muted" }, "Answers come from"), ...chips);
 }
@@ -225,8 +234,9 @@ function contextField(name) {
 
 function weight(name) {
   const value = model.objective[name];
-  const slider = make("input", { type: "range", name: `objective.${name}`, max: Math.max(1, value), step: 0.01, value });
-  slider.defaultValue = value;
+  const scale = { min: Math.min(0, value), max: Math.max(1, value), step: 0.01 };
+  const slider = make("input", { type: "range", name: `objective.${name}`, ...scale, value });
+  slider.dataset.own = slider.value; // as the slider rounds it
   return make("label", { className: "range" }, `${name} `, make("output"), slider);
 }
 

@@ -96,8 +96,6 @@ def _problem(text: str) -> str | None:
         return str(error)
     except json.JSONDecodeError as error:
         return f"no JSON: {error.msg.lower()} at character {error.colno}"
-    except UnicodeEncodeError:
-        return "half a surrogate pair"
     except RecursionError:
         return "nested too deeply"
     except ValueError:  # Python reads no whole number of more than 4,300 digits
@@ -110,8 +108,10 @@ def _object(text: str) -> dict[str, Any]:
     row = json.loads(text, parse_constant=_no_constant)
     if not isinstance(row, dict):
         raise _NoObject("no JSON object")
-    flat = {key: [_text(v) for v in value] if isinstance(value, list) else _text(value) for key, value in _flat(row)}
-    json.dumps(flat, ensure_ascii=False).encode()
+    leaves = [(k, [_text(v) for v in value] if isinstance(value, list) else _text(value)) for k, value in _leaves(row)]
+    flat = dict(leaves)
+    if len(flat) < len(leaves):
+        raise _NoObject("two keys of the same name, with objects within written as name_key")
     return flat
 
 
@@ -119,27 +119,21 @@ def _no_constant(word: str) -> NoReturn:
     raise _NoObject(f"no JSON: {word}")
 
 
-def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    taken: set[str] = set()
-    for key, value in _leaves(row):
-        if key in taken:
-            raise _NoObject(f"says {key} twice")
-        taken.add(key)
-        yield key, value
-
-
 def _leaves(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in row.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}_")
+            yield from _leaves(value, f"{prefix}{_text(key)}_")
         else:
-            yield prefix + key, value
+            yield prefix + (_text(key) or ""), value
 
 
 def _text(value: Any) -> str | None:
     """A value as :func:`models.datasets.cells.text` would spell it; what is nested as JSON."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # Half an emoji, cut off by somebody's program, is no text that can be stored.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)

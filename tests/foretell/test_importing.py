@@ -49,9 +49,32 @@ def test_a_log_becomes_a_data_set_and_its_bad_rows_a_file_beside_it() -> None:
         ("1", "a", "purchase", 9.5, "mobile"),
     ]
     rejected = pl.read_parquet("log.rejected.parquet")
-    assert rejected.select("row", "reason", "did").rows() == [(2, "duplicate", "buy"), (3, "unknown type", "wave")]
+    assert rejected.select("line_number", "reason", "did").rows() == [(4, "duplicate", "buy"), (5, "unknown type", "wave")]
     for words in ("events read", "rejected: duplicate", "log.rejected.parquet", "foretell train data/log"):
         assert words in result.output
+
+
+def test_malformed_lines_are_counted_and_written_with_the_other_rejected_rows() -> None:
+    Path("log.csv").write_bytes(LOG.encode() + b"1,a\n\xff,b,buy,2025-03-01 10:03,1,tv\n2,c,pv,2025-03-01 10:04,,tv\n")
+    result = run("log.csv", *FLAGS, *RENAME)
+    assert result.exit_code == 0, result.output
+    report = Dataset.read(Path("data/log")).info["report"]
+    assert (report["read"], report["kept"], report["rejected"]["malformed"]) == (7, 3, 2)
+    assert "rejected: malformed" in result.output
+    rejected = pl.read_parquet("log.rejected.parquet").filter(reason="malformed")
+    assert rejected["line_number"].to_list() == [6, 7]
+    assert rejected["line"].to_list() == ["1,a", "\\xff,b,buy,2025-03-01 10:03,1,tv"]
+
+
+def test_beside_an_input_that_cannot_be_written_to_rejected_rows_go_into_out_and_it_is_said() -> None:
+    """A folder of the name that the file would have stands for a folder that refuses: root may write everywhere."""
+    Path("log.rejected.parquet").mkdir()
+    result = run("log.csv", *FLAGS, *RENAME, "--out", "sets/x")
+    assert result.exit_code == 0, result.output
+    assert "so the rejected rows lie elsewhere" in result.output
+    assert "Rejected rows: sets/x/log.rejected.parquet" in result.output
+    assert len(pl.read_parquet("sets/x/log.rejected.parquet")) == 2
+    assert Dataset.read(Path("sets/x")).info["counts"]["events"] == 2
 
 
 def test_a_mapping_file_does_what_flags_do() -> None:
@@ -92,11 +115,19 @@ def test_a_log_of_ratings_uses_its_own_domain() -> None:
         (["log.csv", *FLAGS, "--rename", "pv=wave"], 2, "makes 'wave' of a type"),
         (["completejourney", "log.csv"], 2, "on their own"),
         (["none.csv"], 1, "There is no file"),
+        (["."], 1, "is a folder"),
+        (["empty.csv"], 1, "empty.csv cannot be read: it is empty."),
+        (["header.csv"], 1, "header.csv has a header and no row under it"),
+        (["parquet.csv"], 1, "it is a Parquet file; name it .parquet"),
+        (["log.csv", "--items", "header.xlsx"], 1, "There is no file"),
         (["log.csv", *FLAGS], 1, "No event is left"),
         (["log.csv", *FLAGS, *RENAME, "--out", "."], 1, "holds no data set"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_an_exit_code(words: list[str], code: int, says: str) -> None:
+    Path("empty.csv").touch()
+    Path("header.csv").write_text("user,item,type,time\n", encoding="utf-8")
+    Path("parquet.csv").write_bytes(b"PAR1")
     result = run(*words)
     assert result.exit_code == code, result.output
     assert says in result.stderr

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 from models.datasets.dataset import Dataset
-from models.datasets.files import Extras, NothingLeft, Source, build, choose, read, stem_of, write_rejected
-from models.datasets.mapping import Columns, MappingError
+from models.datasets.files import Extras, NothingLeft, build, choose
+from models.datasets.mapping import Columns
+from models.datasets.rejected import Written, write_rejected
 from models.datasets.schema import DatasetError
+from models.datasets.source import Source, aligned, read, stem_of
 from models.domain import load_domain
 from tests.models.real_data import real_file
 
@@ -59,30 +61,110 @@ def test_every_format_gives_the_same_events(tmp_path: Path, ending: str) -> None
     assert (source["file"], source["rows"], len(source["sha256"])) == (f"log{ending}", 4, 64)
 
 
+HEADER = b"user_id,item_id,type,timestamp\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("log.csv", b"a,b\n1,2,3,4\n", "log.csv cannot be read"),
-        ("log.jsonl", b'{"a": 1}\n{"a": \n', "log.jsonl cannot be read"),
-        ("log.parquet", b"no parquet", "log.parquet cannot be read"),
-        ("log.csv.gz", b"no gzip", "log.csv.gz cannot be read"),
-        ("log.csv", b"user,item\n\xff\xfe,x\n", "log.csv cannot be read"),
-        ("log.xlsx", b"", "ends in none of .csv, .csv.gz"),
+        ("log.jsonl", b'[\n{"a": 1},\n]\n', "not one of its lines is a JSON object"),
+        ("log.jsonl", HEADER, "not one of its lines is a JSON object"),
+        ("log.csv", b'{"user_id": 1, "item_id": 2}\n', r"JSON, not a header; name it \.jsonl"),
+        ("log.csv", b"PAR1....", r"it is a Parquet file; name it \.parquet"),
+        ("log.csv", gzip.compress(HEADER), r"compressed with gzip; add \.gz"),
+        ("log.csv", b"PK\x03\x04...", "ZIP archive or a spreadsheet"),
+        ("log.csv", "user_id,item_id".encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        ("log.csv", b"us\xe9r,item\n1,2\n", "its first line is no header: not UTF-8"),
+        ("log.csv", b'"user,item\n1,2\n', "its first line is no header"),
+        ("log.csv", b"user,item,user\n1,2,3\n", "its header names 'user' twice"),
+        ("log.csv", b"", "it is empty"),
+        ("log.csv.gz", b"", "it is empty"),
+        ("log.jsonl", b"\r\n \n", "it is empty"),
+        ("log.parquet", b"no parquet", "cannot be read: "),
+        ("log.csv.gz", b"no gzip", "Not a gzipped file"),
+        ("log.csv.gz", gzip.compress(HEADER * 99)[:-9], "Compressed file ended before"),
+        ("log.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 40, "Error -3 while decompressing"),
+        ("log.xlsx", b"", "its name ends in none of .csv, .csv.gz"),
+        ("log.rejected.parquet", b"", "it holds rows that an earlier import rejected"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_a_file_that_cannot_be_read_is_named_and_the_reason_said(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=says) as caught:
+    with pytest.raises(DatasetError, match=f"{name} cannot be read: .*{says}") as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_an_empty_file_are_said_to_be_so(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="There is no file"):
+def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "logs.csv").mkdir()
+    with pytest.raises(DatasetError, match=r"There is no file .*none\.csv\."):
         read(tmp_path / "none.csv")
-    (tmp_path / "empty.csv").write_bytes(b"")
-    with pytest.raises(MappingError, match="Columns found: none"):
-        load(tmp_path / "empty.csv")
+    with pytest.raises(DatasetError, match=r"logs\.csv is a folder; name the files in it\."):
+        read(tmp_path / "logs.csv")
+
+
+def test_a_file_that_may_not_be_read_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system is asked as root too, which may read everything; so the refusal is played."""
+    (tmp_path / "log.csv").write_bytes(HEADER)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DatasetError, match=r"^log\.csv cannot be read: Permission denied\.$"):
+        read(tmp_path / "log.csv")
+
+
+def test_a_header_without_rows_is_nothing_to_import_but_may_stand_beside_other_files(tmp_path: Path) -> None:
+    (tmp_path / "monday.csv").write_bytes(HEADER)
+    (tmp_path / "tuesday.csv").write_bytes(HEADER + b"1,2,click,2025-03-01\n")
+    sources = [read(tmp_path / "monday.csv"), read(tmp_path / "tuesday.csv")]
+    columns, _ = choose(sources[0].frame.columns, Columns())
+    assert len(build(sources, columns, SHOP, "toy", NOW).dataset.events) == 1
+    with pytest.raises(DatasetError, match=r"monday\.csv has a header and no row under it"):
+        build(sources[:1], columns, SHOP, "toy", NOW)
+
+
+def test_malformed_lines_are_rejected_rows_with_their_line_and_number(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(HEADER + b"1,2,click,2025-03-01\n1,2\n\n1,2,wave,2025-03-01\n\xff\n")
+    source = read(tmp_path / "log.csv")
+    columns, _ = choose(source.frame.columns, Columns())
+    made = build([source], columns, SHOP, "toy", NOW)
+    assert made.dataset.info["report"] == {
+        "read": 4,
+        "kept": 1,
+        "rejected": {"malformed": 2, "unknown type": 1},
+        "ignored_values": 0,
+    }
+    assert made.dataset.info["source"][0]["rows"] == 4
+    ((_, rejected),) = made.rejected
+    assert rejected.select("line_number", "reason", "type", "problem", "line").rows() == [
+        (3, "malformed", None, "2 cells where the header has 4", "1,2"),
+        (5, "unknown type", "wave", None, None),
+        (6, "malformed", None, "not UTF-8", "\\xff"),
+    ]
+
+
+def test_json_lines_files_may_lack_keys_that_others_have_and_tables_may_not(tmp_path: Path) -> None:
+    row = '{"user": 1, "item": 2, "type": "purchase", "ts": 1740825600'
+    (tmp_path / "a.jsonl").write_text(row + ', "amount": 5}\n', encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text(row.replace("1,", "2,", 1) + "}\n", encoding="utf-8")
+    (tmp_path / "c.csv").write_bytes(HEADER)
+    sources = aligned([read(tmp_path / name) for name in ("b.jsonl", "a.jsonl", "c.csv")])
+    assert sources[2].frame.columns == ["user_id", "item_id", "type", "timestamp"]
+    columns, _ = choose(sources[0].frame.columns[:5], Columns())
+    events = build(sources[:2], columns, SHOP, "toy", NOW).dataset.events
+    assert events.select("user_id", "value").rows() == [("1", 5.0), ("2", None)]
+
+
+def test_objects_within_parquet_rows_are_columns_too(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"user": ["u"], "item": ["i"], "type": ["click"], "ts": [1740825600], "context": [{"os": "x"}]}
+    )
+    frame.write_parquet(tmp_path / "log.parquet")
+    assert load(tmp_path / "log.parquet").events["context_os"].to_list() == ["x"]
 
 
 def test_a_file_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
@@ -112,18 +194,20 @@ def test_rejected_rows_are_written_beside_their_input_without_overwriting_each_o
     written = write_rejected(
         [(sources[0], rows), (sources[1], rows), (sources[2], rows.clear())], None, tmp_path / "out"
     )
-    assert [path.name for path in written] == ["2025.01.rejected.parquet", "2025.01.rejected-2.parquet"]
-    assert pl.read_parquet(written[1]).equals(rows)
+    assert [file.path.name for file in written] == ["2025.01.rejected.parquet", "2025.01.rejected-2.parquet"]
+    assert pl.read_parquet(written[1].path).equals(rows)
 
 
-def test_rejected_rows_go_elsewhere_when_the_folder_cannot_be_written(tmp_path: Path) -> None:
+def test_rejected_rows_go_elsewhere_when_the_folder_cannot_be_written_and_it_is_said(tmp_path: Path) -> None:
+    """A file where the folder should be stands for a folder that refuses: root may write everywhere."""
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     source = Source(tmp_path / "log.csv", pl.DataFrame(), "")
     rows = pl.DataFrame({"row": [0]})
-    assert write_rejected([(source, rows)], tmp_path / "file", tmp_path / "out") == [
-        tmp_path / "out" / "log.rejected.parquet"
-    ]
-    with pytest.raises(DatasetError, match="can be written to none of"):
+    (written,) = write_rejected([(source, rows)], tmp_path / "file", tmp_path / "out")
+    assert written == Written(
+        tmp_path / "out" / "log.rejected.parquet", f"{tmp_path / 'file'} cannot be written (File exists)"
+    )
+    with pytest.raises(DatasetError, match=r"have no place: .*file cannot be written .* give a folder with --rejected"):
         write_rejected([(source, rows)], tmp_path / "file", tmp_path / "file" / "deeper")
 
 

@@ -1,0 +1,117 @@
+"""The micro-batcher: everybody gets their own answer, in batches that form only while the model is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.batching import Batcher
+from app.errors import DeadlineExceeded, Overloaded
+from app.metrics import Metrics
+
+FOREVER = float("inf")
+
+
+class Model:
+    """Doubles numbers; waits at a gate before each batch, refuses negative numbers, remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, jobs: Sequence[int]) -> list[int]:
+        self.gate.wait()
+        self.batches.append(list(jobs))
+        if min(jobs) < 0:
+            raise ValueError("negative")
+        return [2 * job for job in jobs]
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def batcher(model: Model, executor: ThreadPoolExecutor, max_batch: int = 4, limit: int = 100) -> Batcher[int, int]:
+    return Batcher("double", model, executor, Metrics(), max_batch=max_batch, queue_limit=limit)
+
+
+async def submit_all(doubler: Batcher[int, int], jobs: Sequence[int]) -> list[int | BaseException]:
+    tasks = [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in jobs]
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.lists(st.integers(-3, 1000), max_size=60), max_batch=st.integers(1, 8))
+def test_everybody_gets_their_own_answer_and_only_bad_input_fails(
+    executor: ThreadPoolExecutor, jobs: list[int], max_batch: int
+) -> None:
+    model = Model()
+    results = asyncio.run(submit_all(batcher(model, executor, max_batch), jobs))
+    for job, result in zip(jobs, results, strict=True):
+        if job < 0:
+            assert isinstance(result, ValueError)
+        else:
+            assert result == 2 * job
+    assert all(len(batch) <= max_batch for batch in model.batches)
+
+
+async def test_an_idle_model_starts_at_once_and_a_busy_one_finds_a_batch(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler = batcher(model, executor)
+    model.gate.clear()
+    first = asyncio.create_task(doubler.submit(1, deadline=FOREVER))
+    await asyncio.sleep(0)  # one turn of the loop: the first is on its way, alone
+    await asyncio.sleep(0)
+    rest = [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in range(2, 8)]
+    await asyncio.sleep(0)
+    model.gate.set()
+    assert await asyncio.gather(first, *rest) == [2, 4, 6, 8, 10, 12, 14]
+    assert model.batches == [[1], [2, 3, 4, 5], [6, 7]]
+
+
+async def test_a_full_queue_refuses_at_once(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler = batcher(model, executor, max_batch=1, limit=2)
+    model.gate.clear()
+    tasks = [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first left the queue for the model
+    tasks.append(asyncio.create_task(doubler.submit(2, deadline=FOREVER)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await doubler.submit(3, deadline=FOREVER)
+    model.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+
+
+async def test_a_passed_deadline_is_told_and_nothing_is_computed(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler = batcher(model, executor)
+    with pytest.raises(DeadlineExceeded):
+        await doubler.submit(1, deadline=asyncio.get_running_loop().time() - 1)
+    assert model.batches == []
+
+
+async def test_who_gave_up_is_not_computed(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler = batcher(model, executor)
+    model.gate.clear()
+    first = asyncio.create_task(doubler.submit(1, deadline=FOREVER))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gone = asyncio.create_task(doubler.submit(2, deadline=FOREVER))
+    stays = asyncio.create_task(doubler.submit(3, deadline=FOREVER))
+    await asyncio.sleep(0)
+    gone.cancel()
+    model.gate.set()
+    assert await asyncio.gather(first, stays) == [2, 6]
+    assert model.batches == [[1], [3]]
