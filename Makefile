@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format check train import-real bench-parity image-check up down lock clean
+.PHONY: help run test lint format train image-check image-clean up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,18 @@ format: $(VENV)/dev.stamp ## put the code into shape
 
 train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (about 10 minutes on 2 cores)
 	$(FORETELL) train data/storefront --config models/configs/storefront.toml
+
+image-check: $(VENV)/demo.stamp ## build the image with buildah, start it, predict once (Linux, root; apt-get install buildah debootstrap)
+	$(BIN)/python deploy/image/check.py
+
+image-clean: $(VENV)/demo.stamp ## remove what image-check keeps for the next time
+	$(BIN)/python deploy/image/check.py --clean
+
+up: ## the service with a real MongoDB and Redis (docker compose)
+	docker compose up --build
+
+down: ## stop them; data stays
+	docker compose down
 
 lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	requirements/compile.sh

@@ -21,7 +21,6 @@ from models.export import export
 from models.network import Network
 from models.vocabulary import Vocabulary
 
-
 #: Kinds of networks that can be trained and served.
 MODELS = ("behaviour", "logistic")
 

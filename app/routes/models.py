@@ -28,6 +28,7 @@ async def models(model: ModelDep, settings: SettingsDep) -> Response:
 def _describe(model: Model, root: Path) -> dict[str, Any]:
     artifact = model.artifact
     contract = artifact.contract
+    context = [field.name for field in contract.fields if field.source == "request"]
     active = {
         "name": artifact.name,
         "version": artifact.version,
@@ -37,7 +38,9 @@ def _describe(model: Model, root: Path) -> dict[str, Any]:
         "targets": contract.targets,
         "values": contract.values,
         "objective": contract.objective,
-        "context": [field.name for field in contract.fields if field.source == "request"],
+        "behaviours": [{"name": b.name, "target": b.target, "value": b.value} for b in contract.behaviours],
+        "context": context,
+        "context_values": {name: artifact.vocabulary.fields[name] for name in context},
         "history_length": contract.history_length,
         "probability_of": contract.probability_of,
         "facts": {key: value for key, value in artifact.manifest.items() if key not in INTERNAL},

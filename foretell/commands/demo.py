@@ -9,18 +9,18 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
-from foretell.console import USAGE, console, fail, progress
+from foretell.console import USAGE, console, fail
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from foretell.shop import Shopper
 
-#: The synthetic shop of the demo: the catalogue is the one the shipped model knows, the customers are others.
-DEMO = {"seed": 11, "users": 300, "items": 5_000, "events": 150_000}
+POLL_SECONDS = 0.2
 
 
 def demo(
@@ -29,101 +29,71 @@ def demo(
     data_dir: Annotated[
         Path, typer.Option(envvar="FORETELL_DATA_DIR", help="Where the embedded stores keep their data.")
     ] = Path(".foretell"),
-    load_only: Annotated[bool, typer.Option("--load-only", help="Load the demo data into MongoDB and leave.")] = False,
+    load_only: Annotated[
+        bool, typer.Option("--load-only", help="Load the demo data into FORETELL_MONGO_URL and leave.")
+    ] = False,
 ) -> None:
     """Show Foretell predicting: start stores, load a synthetic shop, serve the shipped model.
 
     FORETELL_REDIS_URL and FORETELL_MONGO_URL point it at real stores; what is not set is embedded.
     """
+    from pymongo.errors import PyMongoError
+
     from app.settings import SettingsError, load_settings
     from foretell.commands.serve import run
     from foretell.embedded import EmbeddedError, EmbeddedStores
+    from foretell.loading import LoadError
+    from foretell.shop import open_shop
 
-    with ExitStack() as stack:
-        try:
-            load_settings(host=host, port=port)  # a bad setting is told before anything starts
-            redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
-            if load_only:
-                redis_url = redis_url or "redis://unused"
+    redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
+    try:
+        settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
+        if load_only:
+            print_requests(settings, open_shop(settings.mongo_url, settings.mongo_database))
+            return
+        with ExitStack() as stack:
             stores = stack.enter_context(EmbeddedStores(data_dir, redis_url=redis_url, mongo_url=mongo_url))
             settings = load_settings(host=host, port=port, redis_url=stores.redis_url, mongo_url=stores.mongo_url)
-        except SettingsError as error:
-            fail("\n".join(error.problems), USAGE)
-        except EmbeddedError as error:
-            fail(str(error))
-        shopper = load_shop(settings)
-        if load_only:
-            return
-        threading.Thread(target=announce, args=(settings, shopper), daemon=True).start()
-        code = run(settings)
+            shopper = open_shop(settings.mongo_url, settings.mongo_database)
+            threading.Thread(target=announce, args=(settings, shopper), daemon=True).start()
+            code = run(settings)
+    except SettingsError as error:
+        fail("\n".join(error.problems), USAGE)
+    except (EmbeddedError, LoadError) as error:
+        fail(str(error))
+    except PyMongoError as error:
+        fail(f"MongoDB stopped answering ({type(error).__name__}); run the demo again.")
     raise typer.Exit(code)
 
 
-def load_shop(settings: Settings) -> dict[str, Any]:
-    """Load the synthetic shop unless it is there already; returns a customer with a history to try things with."""
-    import pymongo
-    from pymongo.errors import PyMongoError
-
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        settings.mongo_url, serverSelectionTimeoutMS=settings.mongo_timeout_ms
-    )
-    try:
-        meta = client[settings.mongo_database]["meta"]
-        known = meta.find_one({"_id": "demo"})
-        if known is None or known["shop"] != DEMO:
-            known = {"_id": "demo", "shop": DEMO, **_simulate_and_load(settings)}
-            meta.replace_one({"_id": "demo"}, known, upsert=True)
-    except PyMongoError as error:
-        fail(f"MongoDB does not answer ({type(error).__name__}); check FORETELL_MONGO_URL.")
-    finally:
-        client.close()
-    return known
-
-
-def _simulate_and_load(settings: Settings) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    from foretell.loading import load_dataset
-    from models.datasets.dataset import rebase
-    from models.datasets.storefront import simulate
-
-    console.print("Making a synthetic shop (once) ...")
-    shop = rebase(simulate(**DEMO), datetime.now(UTC))
-    with progress() as bar:
-        task = bar.add_task("load", total=None)
-        load_dataset(
-            shop,
-            settings.mongo_url,
-            settings.mongo_database,
-            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
-    counts = shop.events.group_by("user_id").len().sort("len", "user_id")
-    shopper = counts.filter(counts["len"] >= 30).row(0)[0]
-    seen = shop.events.filter(shop.events["user_id"] == shopper)["item_id"].to_list()
-    return {"user_id": shopper, "items": list(dict.fromkeys(seen[::-1]))[:2]}
-
-
-def announce(settings: Settings, shopper: dict[str, Any]) -> None:
-    """Wait until the service is ready, then print lines that can be pasted."""
-    base = f"http://{settings.host}:{settings.port}"
+def announce(settings: Settings, shopper: Shopper) -> None:
+    """Wait until the service is ready, then print what to try."""
+    base = base_url(settings)
     while not _ready(base):
-        time.sleep(0.2)
-    user, items = shopper["user_id"], shopper["items"]
-    named = ", ".join(f'"{item}"' for item in items)
+        time.sleep(POLL_SECONDS)
+    console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}).")
+    print_requests(settings, shopper)
+
+
+def print_requests(settings: Settings, shopper: Shopper) -> None:
+    """Lines that can be pasted into a browser and a terminal."""
+    base, user = base_url(settings), shopper.user_id
+    named = ", ".join(f'"{item}"' for item in shopper.items)
+    click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click"'
     console.print(
-        f"""
-[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}). See it in a browser:
+        f"""See a customer of it in a browser:
+
 {base}/?user={quote(user)}
 
 Or paste into another terminal:
 
-[bold]# What will this customer do next? Again: the state comes from the cache.[/bold]
+[bold]# What will this customer do next? Asked again, the state comes from the cache.[/bold]
 curl -s {base}/predict -H 'Content-Type: application/json' \\
   -d '{{"user_id": "{user}", "items": [{named}], "k": 5, "context": {{"device": "mobile"}}}}'
 
 [bold]# They click something; the next prediction knows.[/bold]
 curl -s {base}/events -H 'Content-Type: application/json' \\
-  -d '{{"events": [{{"event_id": "'$(date +%s%N)'", "user_id": "{user}", "item_id": "{items[0]}", "type": "click"}}]}}'
+  -d '{{"events": [{{"event_id": "'$(date +%s)'", {click}}}]}}'
 
 [bold]# What operations see, and the API to try in a browser.[/bold]
 curl -s {base}/metrics | grep foretell_state_lookups
@@ -131,6 +101,12 @@ curl -s {base}/metrics | grep foretell_state_lookups
 """,
         soft_wrap=True,
     )
+
+
+def base_url(settings: Settings) -> str:
+    """Where a browser on this machine finds the service."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
+    return f"http://{host}:{settings.port}"
 
 
 def _ready(base: str) -> bool:

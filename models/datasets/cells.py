@@ -10,7 +10,7 @@ from models.datasets.schema import AT, DatasetError
 _UNITS = ((1e11, 1_000.0), (1e14, 1.0), (1e17, 1e-3), (float("inf"), 1e-6))
 _ISO = (
     r"^(?P<day>\d{4}[-/]\d{1,2}[-/]\d{1,2})(?:[T ]+(?P<time>\d{1,2}:\d{2})(?P<second>:\d{2}(?:[.,]\d{1,9})?)?)?"
-    r"\s*(?P<zone>[Zz]|UTC|[+-]\d{2}:?\d{2})?$"
+    r"\s*(?P<zone>[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)?$"
 )
 
 
@@ -73,6 +73,7 @@ def _iso(spelt: pl.Expr) -> pl.Expr:
     clock = part.field("time").fill_null("00:00") + second
     naive = (day + " " + clock).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ms", strict=False)
     zone = part.field("zone").str.replace(":", "", literal=True)
-    minutes = zone.str.slice(1, 2).cast(pl.Int64, strict=False) * 60 + zone.str.slice(3, 2).cast(pl.Int64, strict=False)
+    hours = zone.str.slice(1, 2).cast(pl.Int64, strict=False).fill_null(0)
+    minutes = hours * 60 + zone.str.slice(3, 2).cast(pl.Int64, strict=False).fill_null(0)
     east = pl.when(zone.str.starts_with("-")).then(-minutes).otherwise(minutes).fill_null(0)
     return (naive - pl.duration(minutes=east)).dt.replace_time_zone("UTC")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from models.datasets.schema import DatasetError
-from models.datasets.textfile import NOT_UTF8, Lines, TextRows, split, text_rows
+from models.datasets.textfile import BLANKS, NOT_UTF8, Lines, TextRows, split, text_rows
 
 SEPARATORS = ",;\t|"
 #: A cell of more lines than this is a quote that nobody closed.
@@ -33,7 +33,7 @@ def read_delimited(data: bytes, usual: str) -> TextRows:
         DatasetError: the first line is no header.
     """
     lines = split(data)
-    start = next((n for n, text in enumerate(lines.texts) if text.strip()), 0)
+    start = next((n for n, text in enumerate(lines.texts) if text.strip(BLANKS)), 0)
     separator = _separator(lines.texts[start], usual)
     names, body = _header(lines, start, separator)
     judged = _judge(lines, body, separator, len(names))
@@ -77,7 +77,7 @@ def _judge(lines: Lines, body: int, separator: str, width: int) -> pl.DataFrame:
     separators = text.str.replace_all('"(?:[^"]|"")*"', "").str.count_matches(separator, literal=True)
     frame = pl.DataFrame({"text": lines.texts[body:]}, schema={"text": pl.String}).with_row_index("index", body)
     frame = frame.with_columns(
-        (text.str.strip_chars() == "").alias("blank"),
+        (text.str.strip_chars(BLANKS) == "").alias("blank"),
         (text.str.contains(f"^{cell}(?:{re.escape(separator)}{cell})*$")).alias("quoted"),
         (separators + 1).alias("cells"),
     )

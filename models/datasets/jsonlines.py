@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from models.datasets.schema import DatasetError
-from models.datasets.textfile import NOT_UTF8, Lines, TextRows, split, text_rows
+from models.datasets.textfile import BLANKS, NOT_UTF8, Lines, TextRows, split, text_rows
 
 #: Lines that are looked at one by one when Polars cannot read them in one piece.
 CHUNK = 10_000
@@ -33,7 +33,7 @@ def read_json_lines(data: bytes) -> TextRows:
         DatasetError: not one line is a JSON object.
     """
     lines = split(data)
-    begins = [n for n, text in enumerate(lines.texts) if n not in lines.broken and text.strip()]
+    begins = [n for n, text in enumerate(lines.texts) if n not in lines.broken and text.strip(BLANKS)]
     problems = dict.fromkeys(lines.broken, NOT_UTF8)
 
     def good() -> list[str]:

@@ -80,7 +80,9 @@ def _write_first(frame: pl.DataFrame, targets: Sequence[Path]) -> Written:
             target.parent.mkdir(parents=True, exist_ok=True)
             frame.write_parquet(target)
         except OSError as error:
-            problems.append(f"{target.parent} cannot be written ({error.strerror or error})")
+            # Polars' errors have no strerror, but its words.
+            reason = error.strerror or str(error).split(" (os error")[0]
+            problems.append(f"{target.parent} cannot be written ({reason})")
         else:
             return Written(target, problems[0] if problems else None)
     raise DatasetError(f"The rejected rows have no place: {' and '.join(problems)}; give a folder with --rejected.")

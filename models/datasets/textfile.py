@@ -11,6 +11,8 @@ import polars as pl
 #: A line that is no row: its number (from 1), what is wrong with it, and the line itself.
 MALFORMED = {"line_number": pl.UInt32, "problem": pl.String, "line": pl.String}
 NOT_UTF8 = "not UTF-8"
+#: Lines of nothing else are no rows.
+BLANKS = " \t\r\v\f"
 
 
 @dataclass(frozen=True)

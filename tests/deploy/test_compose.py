@@ -63,14 +63,14 @@ def test_the_service_is_given_longer_to_stop_than_it_takes() -> None:
     assert grace > Settings.model_fields["shutdown_seconds"].default
 
 
-def test_redis_forgets_everything_when_it_restarts() -> None:
-    """A restored snapshot could bring back a generation from before an acknowledged event, and its state with it."""
+def test_redis_restarts_with_all_it_acknowledged() -> None:
+    """A snapshot could bring back a generation from before an acknowledged event, and its state with it."""
     command = SERVICES["redis"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options["--save"] == ""
-    assert options["--appendonly"] == "no"
+    assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "always")
     assert options["--maxmemory-policy"] == "allkeys-lru"
-    assert "volumes" not in SERVICES["redis"]
+    assert SERVICES["redis"]["volumes"] == ["redis-data:/data"]
 
 
 def test_mounted_files_exist_and_named_volumes_are_declared() -> None:

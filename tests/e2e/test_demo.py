@@ -32,7 +32,7 @@ def understand(text: str) -> list[Curl]:
     curls = []
     for line in joined.splitlines():
         if line.startswith("curl "):
-            words = shlex.split(line.split(" | ")[0].replace("'$(date +%s%N)'", "demo-test"))
+            words = shlex.split(line.split(" | ")[0].replace("'$(date +%s)'", "demo-test"))
             body = json.loads(words[words.index("-d") + 1]) if "-d" in words else None
             curls.append(Curl(next(word for word in words if word.startswith("http")), body))
     return curls

@@ -49,7 +49,10 @@ def test_a_log_becomes_a_data_set_and_its_bad_rows_a_file_beside_it() -> None:
         ("1", "a", "purchase", 9.5, "mobile"),
     ]
     rejected = pl.read_parquet("log.rejected.parquet")
-    assert rejected.select("line_number", "reason", "did").rows() == [(4, "duplicate", "buy"), (5, "unknown type", "wave")]
+    assert rejected.select("line_number", "reason", "did").rows() == [
+        (4, "duplicate", "buy"),
+        (5, "unknown type", "wave"),
+    ]
     for words in ("events read", "rejected: duplicate", "log.rejected.parquet", "foretell train data/log"):
         assert words in result.output
 

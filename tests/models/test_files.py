@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.datasets.dataset import Dataset
 from models.datasets.files import Extras, NothingLeft, build, choose
@@ -80,7 +83,7 @@ HEADER = b"user_id,item_id,type,timestamp\n"
         ("log.csv", b"", "it is empty"),
         ("log.csv.gz", b"", "it is empty"),
         ("log.jsonl", b"\r\n \n", "it is empty"),
-        ("log.parquet", b"no parquet", "cannot be read: "),
+        ("log.parquet", b"no parquet", "must contain a header and footer"),
         ("log.csv.gz", b"no gzip", "Not a gzipped file"),
         ("log.csv.gz", gzip.compress(HEADER * 99)[:-9], "Compressed file ended before"),
         ("log.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 40, "Error -3 while decompressing"),
@@ -145,6 +148,32 @@ def test_malformed_lines_are_rejected_rows_with_their_line_and_number(tmp_path: 
         (5, "unknown type", "wave", None, None),
         (6, "malformed", None, "not UTF-8", "\\xff"),
     ]
+
+
+GOOD_LINES = {
+    "log.csv": '"u{n}",i,click,2025-03-01',
+    "log.jsonl": '{{"user_id": "u{n}", "item_id": 7, "type": "click", "timestamp": 1740825600}}',
+}
+garbage = st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"").replace(b"\r", b""))
+
+
+@pytest.mark.parametrize("name", GOOD_LINES)
+@settings(deadline=None, max_examples=50)
+@given(mixed=st.lists(st.one_of(st.none(), garbage), max_size=20))
+def test_whatever_stands_between_good_lines_kept_and_rejected_add_up(name: str, mixed: list[bytes | None]) -> None:
+    """None stands for a good line; each of them has a user of its own and becomes an event."""
+    lines = [GOOD_LINES[name].format(n=n).encode() if line is None else line for n, line in enumerate([None, *mixed])]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes((HEADER if name.endswith(".csv") else b"") + b"\n".join(lines))
+        source = read(path)
+    columns = Columns(user="user_id", item="item_id", type="type", time="timestamp")
+    made = build([source], columns, SHOP, "toy", NOW)
+    report, ((_, rejected),) = made.dataset.info["report"], made.rejected
+    assert report["read"] == report["kept"] + sum(report["rejected"].values()) == report["kept"] + len(rejected)
+    assert {f"u{n}" for n, line in enumerate([None, *mixed]) if line is None} <= {*made.dataset.events["user_id"]}
+    if name.endswith(".jsonl"):  # in CSV a quoted cell may run over several lines
+        assert report["read"] == sum(bool(line.strip()) for line in lines)
 
 
 def test_json_lines_files_may_lack_keys_that_others_have_and_tables_may_not(tmp_path: Path) -> None:

@@ -95,4 +95,4 @@ def test_whatever_stands_between_good_lines_all_of_those_are_kept(mixed: list[An
     good = [f"good{n}" for n, line in enumerate(mixed) if not isinstance(line, bytes)]
     assert [user for user in users if user and user.startswith("good")] == ["good", *good]
     assert len(frame) == len(rows.numbers)
-    assert len(frame) + len(rows.malformed) == sum(bool(x.decode(errors="backslashreplace").strip()) for x in written)
+    assert len(frame) + len(rows.malformed) == sum(bool(line.strip()) for line in written)

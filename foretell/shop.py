@@ -1,0 +1,67 @@
+"""The demo's synthetic shop: made and loaded once, and a customer of it to try things with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+
+from foretell.console import console, progress
+from foretell.loading import load_dataset, loaded_key
+
+#: The catalogue is the one the shipped model knows; the customers are others than it was trained on.
+SIZE = {"seed": 11, "users": 300, "items": 5_000, "events": 150_000}
+#: Tells this shop from other data in the same database.
+KEY = "demo " + " ".join(f"{name}={number}" for name, number in SIZE.items())
+#: A customer with about so many events shows well: enough to know them, few enough to see one more.
+EVENTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """A customer of the shop, and the items they touched last, newest first."""
+
+    user_id: str
+    items: tuple[str, ...]
+
+
+def open_shop(mongo_url: str, database: str) -> Shopper:
+    """Make sure that the shop is in MongoDB. Times are moved by whole weeks, so that it was busy until days ago.
+
+    Raises:
+        LoadError: MongoDB does not answer, or the database holds other data.
+        PyMongoError: it stopped answering in between.
+    """
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url, serverSelectionTimeoutMS=5000)
+    with client:
+        meta = client[database]["meta"]
+        if loaded_key(mongo_url, database) != KEY:
+            shopper = _make_and_load(mongo_url, database)
+            document = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
+            meta.replace_one({"_id": "shopper"}, document, upsert=True)
+        known = meta.find_one({"_id": "shopper"})
+    assert known is not None  # written by whoever loaded the shop
+    return Shopper(known["user_id"], tuple(known["items"]))
+
+
+def _make_and_load(mongo_url: str, database: str) -> Shopper:
+    from models.datasets.dataset import rebase
+    from models.datasets.storefront import simulate
+
+    console.print("Making a synthetic shop (once) ...")
+    shop = rebase(simulate(**SIZE), datetime.now(UTC))
+    counts = shop.events.group_by("user_id").len().sort("len", "user_id")
+    user_id = next(str(user) for user, events in counts.iter_rows() if events >= EVENTS)
+    seen = shop.events.filter(shop.events["user_id"] == user_id)["item_id"].to_list()
+    with progress() as bar:
+        task = bar.add_task("load", total=None)
+        load_dataset(
+            shop,
+            mongo_url,
+            database,
+            lambda what, done, total: bar.update(task, description=f"load {what}", completed=done, total=total),
+            key=KEY,
+        )
+    return Shopper(user_id, tuple(dict.fromkeys(seen[::-1]))[:2])

@@ -1,0 +1,121 @@
+"""Train, evaluate, export and list, as commands, on small data of both kinds: with exposures and without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from foretell.cli import app
+from models.artifact import open_artifact
+from models.datasets.dataset import Dataset
+from models.datasets.storefront import simulate
+from models.evaluate import load_functions
+from models.golden import GoldenError, replay
+from models.run import read_config
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets on disk: a synthetic shop, and the same shop as if nobody had recorded what was shown."""
+    folder = tmp_path_factory.mktemp("data")
+    shop = simulate(seed=3, users=80, items=120, events=12_000)
+    shop.write(folder / "shop")
+    Dataset.build("log", shop.domain, events=shop.events, items=shop.items, users=shop.users, synthetic=True).write(
+        folder / "log"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("data", ["shop", "log"])
+@pytest.mark.parametrize("model", ["behaviour", "logistic"])
+def test_a_trained_model_is_published_listed_measured_and_published_again(
+    folder: Path, tmp_path: Path, data: str, model: str
+) -> None:
+    saved, runs = str(tmp_path / "saved"), str(tmp_path / "runs")
+    common = ["--model", model, "--epochs", "2", "--out", saved, "--runs", runs]
+    trained = run(app, ["train", str(folder / data), *common])
+    assert trained.exit_code == 0, trained.output
+    assert "Published" in trained.output
+
+    name = "storefront" if data == "shop" else "log"
+    artifact = open_artifact(Path(saved), name)
+    functions = load_functions(artifact)
+    golden = artifact.golden()
+    assert golden[0]["events"] == []
+    replay(golden, artifact.contract, artifact.vocabulary, functions)
+    golden[1]["expected"]["purchase"][0] += 0.01
+    with pytest.raises(GoldenError, match="Golden example 1 gives another purchase"):
+        replay(golden, artifact.contract, artifact.vocabulary, functions)
+
+    assert artifact.contract.targets == ("click", "purchase")
+    assert artifact.contract.probability_of == ("exposure" if data == "shop" else "sampled candidates")
+    assert artifact.contract.negatives == (0 if data == "shop" else 4)
+    report = artifact.metrics()["validation"]
+    assert set(report["model"]) >= {"click", "purchase", "amount", "retrieval"}
+    assert ("oracle" in report) == (data == "shop")
+
+    listed = run(app, ["models", "--root", saved])
+    assert listed.exit_code == 0
+    assert f"{name}" in listed.output
+
+    measured = run(app, ["evaluate", name, str(folder / data), "--root", saved, "--json", "--limit", "2000"])
+    assert measured.exit_code == 0, measured.output
+    assert 0.3 < json.loads(measured.output[measured.output.index("{") :])["model"]["click"]["auc"] <= 1
+
+    (kept,) = (tmp_path / "runs").iterdir()
+    again = run(app, ["export", str(kept), "--name", name, "--out", saved])
+    assert again.exit_code == 0, again.output
+    second = open_artifact(Path(saved), name)
+    assert second.version == "2"
+    replay(second.golden(), second.contract, second.vocabulary, load_functions(second))
+
+
+def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path) -> None:
+    outputs = []
+    for attempt in ("a", "b"):
+        common = ["--epochs", "1", "--out", str(tmp_path / attempt), "--runs", str(tmp_path / "runs")]
+        assert run(app, ["train", str(folder / "shop"), "--seed", "4", *common]).exit_code == 0
+        outputs.append([e["expected"]["click"] for e in open_artifact(tmp_path / attempt, "storefront").golden()])
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-4)  # threads may add in another order
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["train", "nowhere"], 1, "nowhere"),
+        (["train", "DATA", "--model", "magic"], 2, "There is no model 'magic'"),
+        (["train", "DATA", "--size", "giant"], 2, "size"),
+        (["train", "DATA", "--epochs", "0"], 2, "The training setting epochs cannot be 0"),
+        (["train", "DATA", "--config", "none.toml"], 2, "cannot be read as TOML"),
+        (["evaluate", "nobody", "DATA"], 1, "No model named 'nobody'"),
+        (["evaluate", "nobody", "DATA", "--part", "future"], 2, "choose validation or test"),
+        (["export", "nowhere", "--name", "x"], 1, "is no complete training run"),
+        (["models", "--root", "nowhere"], 1, "No models in nowhere"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(app, [str(folder / "shop") if word == "DATA" else word for word in arguments])
+    assert result.exit_code == code
+    assert sentence in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.output
+
+
+def test_a_configuration_file_is_read_and_options_win(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('size = "small"\nminutes = 3\nseed = 9\n')
+    config = read_config(path, {"seed": 2})
+    assert (config.size, config.minutes, config.seed) == ("small", 3, 2)
+    path.write_text("colour = 1\n")
+    with pytest.raises(ValueError, match="There is no training setting 'colour'"):
+        read_config(path, {})
+    with pytest.raises(ValueError, match="must be even"):
+        read_config(None, {"history_length": 7})
