@@ -12,7 +12,7 @@ from foretell.console import console, progress
 from foretell.loading import load_dataset, loaded_key
 
 #: The catalogue is the one the shipped model knows; the customers are others than it was trained on.
-SIZE = {"seed": 11, "users": 300, "items": 5_000, "events": 150_000}
+SIZE: dict[str, Any] = {"seed": 11, "users": 300, "items": 5_000, "events": 150_000}
 #: Tells this shop from other data in the same database.
 KEY = "demo " + " ".join(f"{name}={number}" for name, number in SIZE.items())
 #: A customer with about so many events shows well: enough to know them, few enough to see one more.

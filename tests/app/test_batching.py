@@ -46,7 +46,7 @@ def batcher(model: Model, executor: ThreadPoolExecutor, max_batch: int = 4, limi
 
 async def submit_all(doubler: Batcher[int, int], jobs: Sequence[int]) -> list[int | BaseException]:
     tasks = [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in jobs]
-    return await asyncio.gather(*tasks, return_exceptions=True)
+    return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,5 +113,5 @@ async def test_who_gave_up_is_not_computed(executor: ThreadPoolExecutor) -> None
     await asyncio.sleep(0)
     gone.cancel()
     model.gate.set()
-    assert await asyncio.gather(first, stays) == [2, 6]
+    assert [await first, await stays] == [2, 6]
     assert model.batches == [[1], [3]]

@@ -94,6 +94,10 @@ def republish(root: Path, golden: list[dict[str, Any]]) -> Artifact:
     """The shipped model with other golden examples, every checksum right."""
     shipped = open_artifact(SAVED, "storefront")
     known = {"format", "name", "version", "kind", "fingerprint", "contract", "files", "digest"}
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(shipped.saved_model, folder)
+
     return publish(
         root,
         "storefront",
@@ -103,7 +107,7 @@ def republish(root: Path, golden: list[dict[str, Any]]) -> Artifact:
         golden=golden,
         metrics=shipped.metrics(),
         facts={key: value for key, value in shipped.manifest.items() if key not in known},
-        save_model=lambda folder: shutil.copytree(shipped.saved_model, folder),
+        save_model=copy,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import numpy as np
@@ -72,7 +73,7 @@ async def test_a_thousand_users_get_what_evaluation_computed(stores: EmbeddedSto
     async with app.router.lifespan_context(app) as state, client_of(app, state) as client:
         for number in range(USERS):
             rows = slice(number * ITEMS, (number + 1) * ITEMS)
-            body = {
+            body: dict[str, Any] = {
                 "user_id": log.users[number],
                 "items": [vocabulary.item_name(int(item)) for item in decisions.items[rows]],
                 "rank": "items",
@@ -93,7 +94,7 @@ async def test_a_thousand_users_get_what_evaluation_computed(stores: EmbeddedSto
     assert worst < 1e-4
 
 
-async def ask(client: httpx.AsyncClient, body: dict[str, object]) -> dict[str, dict[str, object]]:
+async def ask(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
     answer = await client.post("/predict", json=body)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())

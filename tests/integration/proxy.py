@@ -61,7 +61,7 @@ class Proxy:
         self._writers.add(writer)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers.add(there_writer)
-        if self._cut:  # meanwhile
+        if not self._server.is_serving():  # it was left meanwhile
             self.cut()
             return
         for source, sink, replies in ((reader, there_writer, False), (there_reader, writer, True)):

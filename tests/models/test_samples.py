@@ -40,11 +40,11 @@ def test_each_decision_sees_its_past_as_the_service_encodes_it(shop: Dataset, lo
                 History(*(c[-visible:] if visible else c[:0] for c in columns(history))), log.contract
             )
             for name, array in want.items():
-                got = batch[name][0, : slot + 1][-visible:] if visible else []
-                expected = array[-visible:] if visible else []
-                if name == "gaps" and visible:  # the window may know what came before its visible part
-                    got, expected = got[1:], expected[1:]
-                np.testing.assert_array_equal(got, expected)
+                first = 1 if name == "gaps" else 0  # the window may know what came before its visible part
+                start = slot + 1 - visible
+                np.testing.assert_array_equal(
+                    batch[name][0, start + first : slot + 1], array[length - visible + first :]
+                )
             assert batch["candidates"][0, d] == rows.items[d]
             seen += 1
     assert seen > 100
