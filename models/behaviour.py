@@ -109,6 +109,8 @@ class Behaviour(Network):
         self.query_layer = keras.Sequential(
             [keras.layers.Dense(2 * width, activation="gelu"), keras.layers.Dense(width)]
         )
+        self.copy_layer = keras.layers.Dense(1)
+        self.copy_distance = self.add_weight(name="copy_distance", shape=(length + 1,), initializer="zeros")
         self.hidden = [
             keras.layers.Dense(2 * width, activation="gelu"),
             keras.layers.Dense(width, activation="gelu"),
@@ -169,6 +171,13 @@ class Behaviour(Network):
         """The user at each prefix, in the scene of the moment, as a retrieval query [B, M, W]."""
         user = self.user(state[..., :-STATE_TAIL], prefix, valid)
         return self.query_layer(tf.concat([user, self.scene(context)], axis=-1))
+
+    def copy_weights(self, state: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
+        """exp of a linear function of each event's state plus a bias for its distance, [B, M, L]."""
+        rows = state[..., :-STATE_TAIL]
+        distance = prefix[..., None] - tf.range(tf.shape(rows)[1])  # [B, M, L]
+        logits = self.copy_layer(rows)[:, None, :, 0] + tf.gather(self.copy_distance, tf.maximum(distance, 0))
+        return tf.exp(tf.minimum(logits, 20.0)) * tf.cast(visible_slots(prefix, valid), tf.float32)
 
     def user(self, rows: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
         """The state of the newest visible event [B, D, W]; zeros where there is none."""

@@ -28,22 +28,18 @@ def gamma_deviance(log_mean: Tensor, amounts: Tensor) -> Tensor:
     return weighted_mean(tf.exp(log_ratio) - log_ratio - 1.0, tf.cast(known, tf.float32))
 
 
-def sampled_softmax(
-    queries: Tensor, positives: Tensor, negatives: Tensor, hits: Tensor, log_odds: Tensor, known: Tensor
-) -> Tensor:
+def sampled_softmax(right: Tensor, wrong: Tensor, hits: Tensor, log_odds: float, known: Tensor) -> Tensor:
     """Softmax cross-entropy of each positive against shared, uniformly drawn negatives, scalar out.
 
     Args:
-        queries, positives: vectors [R, W].
-        negatives: vectors [S, W].
+        right: logits of the positives [R]; ``wrong``: logits of the negatives [R, S].
         hits: [R, S], true where a negative is the positive itself; it is left out.
         log_odds: log((V - 1) / S), the logQ correction of uniform sampling (Bengio & Senécal 2008).
         known: [R], true for rows that count.
     """
-    right = tf.reduce_sum(queries * positives, axis=-1, keepdims=True)  # [R, 1]
-    wrong = tf.matmul(queries, negatives, transpose_b=True) + log_odds  # [R, S]
-    logits = tf.concat([right, tf.where(hits, -1e9, wrong)], axis=1)
-    return weighted_mean(tf.reduce_logsumexp(logits, axis=1) - right[:, 0], tf.cast(known, tf.float32))
+    others = tf.where(hits, -1e9, wrong + log_odds)
+    logits = tf.concat([right[:, None], others], axis=1)  # [R, 1 + S]
+    return weighted_mean(tf.reduce_logsumexp(logits, axis=1) - right, tf.cast(known, tf.float32))
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from models.contract import FIRST, ITEM_NUMBERS, PAD, UNKNOWN, Contract
 from models.encode import Arrays
 from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax
+from models.matches import unpack_tail
 
 Tensor = Any
 
@@ -78,13 +79,29 @@ class Network(keras.Model):  # type: ignore[misc]
         """Retrieval queries [B, M, width]: the inner product with an item's vector ranks the catalogue."""
         raise NotImplementedError
 
+    def copy_weights(self, state: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
+        """How much each past event speaks for its own item again, [B, M, L]; 0 where it is not visible."""
+        raise NotImplementedError
+
     def catalogue_scores(
         self, state: Tensor, valid: Tensor, context: Tensor, vectors: Tensor, categories: Tensor, numbers: Tensor
     ) -> Tensor:
-        """How well each item with the given tables [V, ...] suits each whole history, [B, V]: by inner product."""
+        """How well each item with the given tables [V, ...] suits each whole history, [B, V].
+
+        The logit is query times vector, plus log(1 + what the events on that very item weigh): a copy mechanism (Gu et
+        al. 2016), since people come back to things, and rare items have no vector that could say so.
+        """
         prefix = tf.fill([tf.shape(state)[0], 1], tf.shape(state)[1] - 1)
         query = self.query(state, prefix, valid, context[:, None])[:, 0]  # [B, width]
-        return tf.matmul(query, vectors, transpose_b=True)
+        scores = tf.matmul(query, vectors, transpose_b=True)
+        items, _ = unpack_tail(state)
+        same = tf.cast(items[:, :, None] == items[:, None, :], tf.float32)  # [B, L, L]
+        weights = self.copy_weights(state, prefix, valid)[:, 0]  # [B, L]
+        # An item's events share its bonus, for the scatter adds them up again.
+        bonus = tf.math.log1p(tf.linalg.matvec(same, weights)) / tf.reduce_sum(same, axis=-1)
+        inside = items < tf.shape(vectors)[0]
+        places = batch_indices(tf.where(inside, items, PAD))
+        return tf.tensor_scatter_nd_add(scores, places, tf.where(inside, bonus, 0.0))
 
     # What they share.
 
@@ -138,14 +155,23 @@ class Network(keras.Model):  # type: ignore[misc]
 
     def retrieval_loss(self, state: Tensor, valid: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Sampled softmax of each next move against ``negatives`` items drawn uniformly for the whole batch."""
-        query = self.query(state, batch["move_prefix"], valid, batch["move_context"])
-        moves = tf.reshape(batch["moves"], [-1])
+        query = self.query(state, batch["move_prefix"], valid, batch["move_context"])  # [B, M, W]
         drawn = tf.random.uniform([self.negatives], FIRST, self.contract.items, tf.int32)
+        moves, (items, _) = batch["moves"], unpack_tail(state)
         positives, _ = self.catalogue_vectors(moves)
-        others, _ = self.catalogue_vectors(drawn)
-        queries = tf.reshape(query, [-1, query.shape[-1]])
-        log_odds = float(np.log(max(self.contract.items - FIRST - 1, 1) / self.negatives))
-        return sampled_softmax(queries, positives, others, moves[:, None] == drawn, log_odds, moves != PAD)
+        negatives, _ = self.catalogue_vectors(drawn)
+        copies = self.copy_weights(state, batch["move_prefix"], valid)  # [B, M, L]
+        again = tf.cast(items[:, None, :] == moves[..., None], tf.float32)  # [B, M, L]
+        drawn_again = tf.cast(items[:, :, None] == drawn, tf.float32)  # [B, L, S]
+        right = tf.reduce_sum(query * positives, axis=-1) + tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
+        wrong = tf.tensordot(query, negatives, [[2], [1]]) + tf.math.log1p(tf.matmul(copies, drawn_again))  # [B, M, S]
+        return sampled_softmax(
+            tf.reshape(right, [-1]),
+            tf.reshape(wrong, [-1, self.negatives]),
+            tf.reshape(moves, [-1, 1]) == drawn,
+            float(np.log(max(self.contract.items - FIRST - 1, 1) / self.negatives)),
+            tf.reshape(moves, [-1]) != PAD,
+        )
 
     def train_step(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """One optimiser step (called by ``fit``)."""
@@ -168,6 +194,12 @@ class Network(keras.Model):  # type: ignore[misc]
         for name, value in parts.items():
             self.meters[name].update_state(value)
         return {name: meter.result() for name, meter in self.meters.items()}
+
+
+def batch_indices(items: Tensor) -> Tensor:
+    """Pairs (row, item) [B, L, 2] of item ids [B, L]."""
+    rows = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, None], tf.shape(items))
+    return tf.stack([rows, items], axis=-1)
 
 
 def visible_slots(prefix: Tensor, valid: Tensor) -> Tensor:

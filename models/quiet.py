@@ -15,7 +15,7 @@ def quiet_start() -> Iterator[None]:
 
     For ``import tensorflow`` and the first look at its devices. TF_CPP_MIN_LOG_LEVEL=0 shows all of it as it comes.
     """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         yield
         return
     sys.stderr.flush()

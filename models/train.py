@@ -118,6 +118,7 @@ def _fit(
         verbose=0,
         callbacks=[
             Progress(report, -(-len(learn) // config.batch), config.minutes),
+            keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.4, patience=1),
             keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True),
             keras.callbacks.TensorBoard(str(run / "logs"), write_graph=False),
         ],

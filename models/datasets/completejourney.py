@@ -87,6 +87,6 @@ def _sold(lines: pl.LazyFrame) -> pl.LazyFrame:
 
 def _title() -> pl.Expr:
     """What the product is and how much of it, e.g. ``Hot Dog Buns, 11 oz``; null where neither is known."""
-    size = pl.col("package_size").str.to_lowercase().str.strip_chars()
+    size = pl.col("package_size").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
     title = pl.concat_str(words("product_type"), size, separator=", ", ignore_nulls=True)
     return pl.when(title != "").then(title)

@@ -34,12 +34,15 @@ def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
 
 
 def test_sampled_softmax_leaves_out_the_positive_among_the_negatives() -> None:
-    queries = tf.constant([[1.0, 0.0]])
-    positives = tf.constant([[math.log(2), 0.0]])
-    negatives = tf.constant([[0.0, 5.0], [7.0, 0.0]])  # logits 0 and 7, of which 7 is the positive itself
-    hits = tf.constant([[False, True]])
-    loss = sampled_softmax(queries, positives, negatives, hits, 0.0, tf.constant([True]))
+    right = tf.constant([math.log(2)])
+    wrong = tf.constant([[0.0, 7.0]])  # of which 7 is the positive itself
+    loss = sampled_softmax(right, wrong, tf.constant([[False, True]]), 0.0, tf.constant([True]))
     assert float(loss) == pytest.approx(-math.log(2 / 3), rel=1e-5)
+
+
+def test_sampled_softmax_counts_each_negative_for_all_it_stands_for() -> None:
+    loss = sampled_softmax(tf.zeros([1]), tf.zeros([1, 1]), tf.constant([[False]]), math.log(3), tf.constant([True]))
+    assert float(loss) == pytest.approx(math.log(4), rel=1e-5)  # one of four equal items
 
 
 def test_no_weight_at_all_is_a_loss_of_zero() -> None:
@@ -57,7 +60,7 @@ def test_gradients_agree_with_finite_differences(loss: str) -> None:
             return binary_cross_entropy(x, labels, weights)
         if loss == "gamma":
             return gamma_deviance(x, tf.constant([0.5, 2.0, math.nan]))
-        return sampled_softmax(x[None], others[:1], others[1:], tf.zeros([1, 3], bool), 0.3, tf.constant([True]))
+        return sampled_softmax(x, others[:3, :3], tf.eye(3) > 0, 0.3, tf.constant([True, False, True]))
 
     theoretical, numerical = tf.test.compute_gradient(value, [tf.constant(rng.normal(size=3), tf.float32)], delta=1e-2)
     np.testing.assert_allclose(theoretical[0], numerical[0], atol=5e-3)

@@ -122,3 +122,26 @@ def test_the_same_seed_gives_the_same_losses(shop: Dataset, log: Log, batch: Arr
         return {name: float(value) for name, value in network.losses_of(data, training=True).items()}
 
     assert losses() == losses()
+
+
+def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
+    """The bonus of an item is log(1 + the weights of all events on it), once, however many there are."""
+    tf.keras.utils.set_random_seed(0)
+    network = build_network(log.contract, log.content, TrainConfig())
+    build_variables(network)
+    length = log.contract.history_length
+    items = tf.constant([[0] * (length - 3) + [7, 9, 7]])
+    vectors, _ = network.catalogue_vectors(items)
+    state = network.encode(
+        items, tf.fill([1, length], 2), tf.zeros([1, length], tf.int32), tf.zeros([1, length]), vectors
+    )
+    valid, context = items != 0, tf.zeros([1, len(log.contract.fields)], tf.int32)
+    table, numbers = network.catalogue_vectors(tf.range(log.contract.items))
+    found = network.catalogue_scores(state, valid, context, table, network.categories, numbers)[0].numpy()
+    prefix = tf.constant([[length - 1]])
+    query = network.query(state, prefix, valid, context[:, None])[0, 0]
+    weights = network.copy_weights(state, prefix, valid)[0, 0].numpy()
+    plain = tf.linalg.matvec(table, query).numpy()
+    assert found[7] - plain[7] == pytest.approx(np.log1p(weights[-1] + weights[-3]), abs=1e-4)
+    assert found[9] - plain[9] == pytest.approx(np.log1p(weights[-2]), abs=1e-4)
+    np.testing.assert_allclose(np.delete(found - plain, [0, 7, 9]), 0, atol=1e-5)
