@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format train image-check image-clean up down lock clean
+.PHONY: help run test lint format train bench-real image-check image-clean up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/dev.stamp ## put the code into shape
 train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (about 10 minutes on 2 cores)
 	$(FORETELL) train data/storefront --config models/configs/storefront.toml
 
+bench-real: $(VENV)/demo.stamp ## import, train and measure the public data sets (about 40 minutes on 2 cores)
+	$(BIN)/python -m benchmarks.real
+
 image-check: $(VENV)/demo.stamp ## build the image with buildah, start it, predict once (Linux, root; apt-get install buildah debootstrap)
 	$(BIN)/python deploy/image/check.py
 
@@ -43,6 +46,9 @@ up: ## the service with a real MongoDB and Redis (docker compose)
 
 down: ## stop them; data stays
 	docker compose down
+
+data/storefront/dataset.json: | $(VENV)/demo.stamp
+	$(FORETELL) import storefront --out data/storefront
 
 lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	requirements/compile.sh
