@@ -108,15 +108,21 @@ class Scorer:
         return ranks
 
 
-def decisions_of(dataset: Dataset, log: Log, start: float, end: float, limit: int, seed: int = 0) -> Decisions:
-    """At most ``limit`` decisions of a period, drawn at random; with negatives where nothing was shown."""
+def decisions_of(
+    dataset: Dataset, log: Log, start: float, end: float, limit: int, seed: int = 0, *, matched: bool = False
+) -> Decisions:
+    """At most ``limit`` decisions of a period, drawn at random; with negatives where nothing was shown.
+
+    Negatives are drawn as in training, or ``matched``: from the items that others acted on in the same period.
+    """
     shown = dataset.exposures is not None
     decisions = (exposure_decisions(dataset, log) if shown else event_decisions(log)).between(start, end)
+    pool = decisions.items if matched else None
     rng = np.random.default_rng(seed)
     take = limit if shown else limit // (log.contract.negatives + 1)
     if len(decisions) > take:
         decisions = decisions.take(np.sort(rng.choice(len(decisions), take, replace=False)))
-    return decisions if shown else with_negatives(decisions, log.contract, rng)
+    return decisions if shown else with_negatives(decisions, log.contract, rng, pool)
 
 
 def evaluate(
@@ -133,7 +139,8 @@ def evaluate(
     """Metrics of one period (``validation`` or ``test``), the yardsticks' on the same rows, and the oracle's if known.
 
     Probabilities are read at the position at which an item was shown (``position_bias`` [positions, T], logits);
-    ranking metrics are over the whole catalogue.
+    ranking metrics are over the whole catalogue. Where nothing says what was shown, ``matched_auc`` sets each event
+    against items that others acted on at the time: neither popularity nor having been new helps there.
     """
     start, end = (split.validation, split.test) if part == "validation" else (split.test, float("inf"))
     decisions = decisions_of(dataset, log, start, end, limit)
@@ -146,6 +153,8 @@ def evaluate(
     report["mean"] = _mean_values(log, decisions, split.validation)
     if decisions.truth is not None:
         report["oracle"] = _binary(log.contract, decisions, decisions.truth)
+    if dataset.exposures is None:
+        _add_matched_auc(report, scorer, decisions_of(dataset, log, start, end, limit, matched=True), split.validation)
     moves = event_decisions(log).between(start, end)
     rng = np.random.default_rng(1)
     moves = moves.take(np.sort(rng.permutation(len(moves))[: limit // 50]))
@@ -193,6 +202,15 @@ def _values(contract: Contract, decisions: Decisions, expected: NDArray[np.float
         known = np.isfinite(decisions.values[:, i])
         report[name] = regression_report(decisions.values[known, i], expected[known, i])
     return report
+
+
+def _add_matched_auc(report: dict[str, Any], scorer: Scorer, decisions: Decisions, before: float) -> None:
+    probabilities = scorer.score(decisions).probabilities
+    popularity = _popularity(scorer.log, decisions, before)
+    for i, name in enumerate(scorer.log.contract.targets):
+        known = decisions.weights[:, i] > 0
+        report["model"][name]["matched_auc"] = auc(decisions.labels[known, i], probabilities[known, i])
+        report["popularity"][name]["matched_auc"] = popularity[name]["auc"]
 
 
 def _popularity(log: Log, decisions: Decisions, before: float) -> dict[str, Any]:

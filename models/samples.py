@@ -126,12 +126,19 @@ def event_decisions(log: Log) -> Decisions:
     )
 
 
-def with_negatives(decisions: Decisions, contract: Contract, rng: np.random.Generator) -> Decisions:
-    """Each decision followed by ``contract.negatives`` copies on uniformly drawn items, to which every answer is no."""
+def with_negatives(
+    decisions: Decisions, contract: Contract, rng: np.random.Generator, pool: Ids | None = None
+) -> Decisions:
+    """Each decision followed by ``contract.negatives`` copies on other items, to which every answer is no.
+
+    The items are drawn from ``pool``, or uniformly from the vocabulary.
+    """
     n = contract.negatives
     rows = decisions.take(np.repeat(np.arange(len(decisions)), n + 1))
     drawn = np.arange(len(rows)) % (n + 1) > 0
-    rows.items[drawn] = rng.integers(FIRST, contract.items, int(drawn.sum()), dtype=np.int32)
+    count = int(drawn.sum())
+    everything = rng.integers(FIRST, contract.items, count, dtype=np.int32)
+    rows.items[drawn] = everything if pool is None else rng.choice(pool, count)
     rows.labels[drawn], rows.weights[drawn], rows.values[drawn] = 0.0, 1.0, np.nan
     return rows
 

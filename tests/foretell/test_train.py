@@ -59,6 +59,7 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     report = artifact.metrics()["validation"]
     assert set(report["model"]) >= {"click", "purchase", "amount", "retrieval"}
     assert ("oracle" in report) == (data == "shop")
+    assert ("matched_auc" in report["model"]["click"]) == (data == "log")
 
     listed = run(app, ["models", "--root", saved])
     assert listed.exit_code == 0

@@ -8,6 +8,10 @@ from types import TracebackType
 from typing import Self
 
 
+#: Turns of the event loop in which connections that were accepted last reach ``_serve`` and aborted ones close.
+TURNS = 20
+
+
 class Proxy:
     """Forwards every connection to ``port`` on this machine. Use it as an async context.
 
@@ -36,7 +40,8 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # one turn of the loop, in which aborted transports close their sockets
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def cut(self) -> None:
         """Close every connection; new ones are closed at once."""

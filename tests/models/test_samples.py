@@ -103,6 +103,8 @@ def test_negatives_follow_each_decision_and_say_no(log: Log) -> None:
     assert not rows.labels[drawn].any()
     assert (rows.weights[drawn] == 1).all()
     assert np.isnan(rows.values[drawn]).all()
+    pool = np.array([5, 9], np.int32)
+    assert set(with_negatives(decisions, contract, np.random.default_rng(0), pool).items[drawn].tolist()) == {5, 9}
 
 
 def test_popularity_counts_what_happened_before(log: Log) -> None:
