@@ -7,7 +7,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-
 #: Turns of the event loop in which connections that were accepted last reach ``_serve`` and aborted ones close.
 TURNS = 20
 
