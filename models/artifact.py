@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -83,6 +84,12 @@ def open_artifact(root: Path, name: str, version: str = "latest") -> Artifact:
     return read_artifact(folder / version)
 
 
+def check_name(name: str) -> None:
+    """Raises ArtifactError for a name that is no plain file name: it could be published, but never be asked for."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ArtifactError(f"{name!r} cannot name a model: use letters, digits, `_`, `.` and `-`.")
+
+
 def read_artifact(path: Path) -> Artifact:
     """Verify the version folder at ``path`` and read it. Raises ArtifactError as :func:`open_artifact` does."""
     if not (path / MANIFEST).is_file():
@@ -138,6 +145,7 @@ def publish(
         facts: what a reader of the manifest should know besides: data, training, TensorFlow version.
         save_model: writes the SavedModel into the folder it is given.
     """
+    check_name(name)
     (root / name).mkdir(parents=True, exist_ok=True)
     draft = root / name / f".draft-{uuid.uuid4().hex}"
     draft.mkdir()

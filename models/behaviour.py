@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.contract import FIRST, GAP_BUCKETS, PAD, STATE_TAIL, Contract
+from models.contract import FIRST, GAP_BUCKETS, PAD, POPULARITY, STATE_TAIL, Contract
 from models.encode import Arrays
 from models.matches import match_features, pack_tail, unpack_tail
 from models.network import Network, visible_slots
@@ -120,9 +120,12 @@ class Behaviour(Network):
         self.build_position_bias()
 
     def item_vectors(self, items: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
-        """id embedding + category embeddings + numbers, [..., W]; rare items share the id embedding of UNKNOWN."""
+        """id embedding + category embeddings + price, [..., W]; rare items share the id embedding of UNKNOWN.
+
+        Popularity stays out: its final count would tell training which items are acted on later.
+        """
         rows = tf.gather(self.id_rows, tf.minimum(items, self.contract.items - 1))
-        vectors = self.id_table(rows) + self.number_layer(numbers)
+        vectors = self.id_table(rows) + self.number_layer(numbers[..., :POPULARITY])
         return tf.add_n([vectors, *(table(categories[..., i]) for i, table in enumerate(self.category_tables))])
 
     def encode(

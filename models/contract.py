@@ -35,6 +35,8 @@ ITEM_BASE = 2048
 
 #: Numbers in an item's content: standardised log price, whether the price is known, scaled log popularity.
 ITEM_NUMBERS = 3
+#: The column of the popularity among them.
+POPULARITY = 2
 
 #: Context fields that are computed from the clock and the history, never sent by a client.
 CLOCK_FIELDS = ("hour", "weekday", "since_last")

@@ -141,9 +141,15 @@ def evaluate(
     Probabilities are read at the position at which an item was shown (``position_bias`` [positions, T], logits);
     ranking metrics are over the whole catalogue. Where nothing says what was shown, ``matched_auc`` sets each event
     against items that others acted on at the time: neither popularity nor having been new helps there.
+
+    Raises:
+        ValueError: nothing happened in that period.
     """
     start, end = (split.validation, split.test) if part == "validation" else (split.test, float("inf"))
     decisions = decisions_of(dataset, log, start, end, limit)
+    moves = event_decisions(log).between(start, end)
+    if not len(decisions) or not len(moves):
+        raise ValueError(f"The data set {dataset.name} has nothing to measure in the model's {part} time.")
     scorer = Scorer(log, functions)
     scored = scorer.score(decisions, advance)
     probabilities = at_position(scored.probabilities, decisions.shown, position_bias)
@@ -155,7 +161,6 @@ def evaluate(
         report["oracle"] = _binary(log.contract, decisions, decisions.truth)
     if dataset.exposures is None:
         _add_matched_auc(report, scorer, decisions_of(dataset, log, start, end, limit, matched=True), split.validation)
-    moves = event_decisions(log).between(start, end)
     rng = np.random.default_rng(1)
     moves = moves.take(np.sort(rng.permutation(len(moves))[: limit // 50]))
     report["model"]["retrieval"] = _ranking(scorer.ranks(moves))

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from models.contract import CLOCK_FIELDS, FIRST, GAP_BUCKETS, Contract, Field
+from models.contract import CLOCK_FIELDS, FIRST, GAP_BUCKETS, ITEM_BASE, Contract, Field
 from models.datasets.dataset import Dataset
 from models.domain import Domain
 from models.encode import Arrays, encode_clock, encode_items, gap_bucket
@@ -24,6 +24,8 @@ Times = NDArray[np.float64]
 #: Values of a context field beyond the most frequent ones are UNKNOWN.
 FIELD_VALUES = 256
 CATEGORY_LEVELS = 3
+#: Where a data set's columns of each source begin.
+PREFIXES = {"request": "context_", "user": "profile_"}
 CLOCK_SIZES = {"hour": FIRST + 24, "weekday": FIRST + 7, "since_last": GAP_BUCKETS}
 
 
@@ -99,19 +101,29 @@ class Log:
 
 
 def split_by_time(dataset: Dataset, validation: float = 0.1, test: float = 0.1) -> Split:
-    """Cut points that leave the last ``test`` share of events for testing and the share before it for validation."""
-    at = dataset.events["at"].dt.epoch("ms").sort().to_numpy() / 1000.0
-    if len(at) < 10 or at[0] == at[-1]:
-        raise ValueError("The data set has too few events, or all at one time: it cannot be split by time.")
-    cuts = [at[int(len(at) * share)] for share in (1 - validation - test, 1 - test)]
-    return Split(*(float(cut) for cut in cuts))
+    """Cut points that leave the last ``test`` share of events for testing and the share before it for validation.
+
+    Raises:
+        ValueError: the events lie at fewer than three times, or so that less than a third is left for training.
+    """
+    moments, counts = np.unique(dataset.events["at"].dt.epoch("ms").to_numpy(), return_counts=True)
+    earlier = np.cumsum(counts) - counts  # events before each moment
+    cuts = np.searchsorted(earlier, [len(dataset.events) * share for share in (1 - validation - test, 1 - test)])
+    second = min(int(cuts[1]), len(moments) - 1)
+    first = min(int(cuts[0]), second - 1)
+    if first < 1 or earlier[first] < len(dataset.events) / 3:
+        raise ValueError(
+            f"The data set {dataset.name} cannot be split by time into training, validation and test: "
+            f"its {len(dataset.events):,} events lie at only {len(moments):,} times, or most of them at the last ones."
+        )
+    return Split(float(moments[first]) / 1000.0, float(moments[second]) / 1000.0)
 
 
 def build_vocabulary(dataset: Dataset, before: float) -> Vocabulary:
     """Every item of the catalogue; context values seen before ``before``; category names of each level."""
     seen = dataset.events.filter(pl.col("at").dt.epoch("ms") < before * 1000)
     fields: dict[str, list[str]] = {}
-    for frame, prefix in ((seen, "context_"), (dataset.users, "profile_")):
+    for frame, prefix in ((seen, PREFIXES["request"]), (dataset.users, PREFIXES["user"])):
         for column in frame.columns:
             if column.startswith(prefix):
                 counts = frame[column].drop_nulls().value_counts(sort=True)
@@ -132,14 +144,16 @@ def build_contract(
     history_length: int,
     negatives: int,
 ) -> Contract:
-    """The contract of a data set, every statistic in it from the time before ``before`` alone.
+    """The contract of a data set, every statistic of its events from the time before ``before`` alone.
 
     A behaviour of the domain that never happens in the data is no target: there is nothing to learn about it.
     ``state_shape`` is a placeholder until a network says what it needs.
 
     Raises:
-        ValueError: no target of the domain happens at all.
+        ValueError: no target of the domain happens at all, or there are more items than a state can name.
     """
+    if len(vocabulary) > ITEM_BASE**2:
+        raise ValueError(f"{dataset.name} has more than {ITEM_BASE**2:,} items, the most a state can name.")
     seen = dataset.events.filter(pl.col("at").dt.epoch("ms") < before * 1000)
     types = set(seen["type"].unique())
     behaviours = tuple(replace(b, target=b.target and b.name in types) for b in domain.behaviours)
@@ -152,8 +166,10 @@ def build_contract(
         if behaviour.value and len(values):
             scales[behaviour.value] = max(float(np.mean(values.to_numpy())), 1e-6)
     price = np.log1p(dataset.items["price"].drop_nulls().to_numpy())
-    request = [c.removeprefix("context_") for c in dataset.events.columns if c.startswith("context_")]
-    profile = [c.removeprefix("profile_") for c in dataset.users.columns if c.startswith("profile_")]
+    request, profile = (
+        [column.removeprefix(prefix) for column in frame.columns if column.startswith(prefix)]
+        for frame, prefix in ((dataset.events, PREFIXES["request"]), (dataset.users, PREFIXES["user"]))
+    )
     fields = [Field(name, "clock", CLOCK_SIZES[name]) for name in CLOCK_FIELDS]
     fields += [Field(name, "request", FIRST + len(vocabulary.fields[name])) for name in request]
     fields += [Field(name, "user", FIRST + len(vocabulary.fields[name])) for name in profile]
@@ -199,7 +215,7 @@ def build_log(dataset: Dataset, vocabulary: Vocabulary, contract: Contract, befo
         at=at,
         values=events["value"].fill_null(np.nan).to_numpy().astype(np.float32),
         gaps=gaps,
-        request=field_ids(events, "context_", vocabulary, contract),
+        request=field_ids(events, "request", vocabulary, contract),
         profiles=_profiles(dataset.users, users, vocabulary, contract),
         content=_content(dataset.items, popularity, vocabulary, contract),
     )
@@ -211,11 +227,12 @@ def user_index(column: pl.Series, users: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter((place[name] for name in column.to_list()), np.int64, len(column))
 
 
-def field_ids(frame: pl.DataFrame, prefix: str, vocabulary: Vocabulary, contract: Contract) -> Ids:
-    """Ids [n, F] of the columns of ``frame`` that are context fields; 0 in the columns of other fields."""
+def field_ids(frame: pl.DataFrame, source: str, vocabulary: Vocabulary, contract: Contract) -> Ids:
+    """Ids [n, F] of the fields that ``frame`` is the source of (``request`` or ``user``); 0 in the other columns."""
     rows = np.zeros((len(frame), len(contract.fields)), np.int32)
     for place, field in enumerate(contract.fields):
-        if (column := prefix + field.name) in frame.columns:
+        column = PREFIXES.get(field.source, "") + field.name
+        if field.source == source and column in frame.columns:
             values = frame[column].to_list()
             ids = {value: vocabulary.field_id(field.name, value) for value in set(values)}
             rows[:, place] = [ids[value] for value in values]
@@ -226,7 +243,7 @@ def _profiles(frame: pl.DataFrame, users: list[str], vocabulary: Vocabulary, con
     rows = np.zeros((len(users), len(contract.fields)), np.int32)
     known = frame.filter(pl.col("user_id").is_in(users))
     if len(known):
-        rows[user_index(known["user_id"], users)] = field_ids(known, "profile_", vocabulary, contract)
+        rows[user_index(known["user_id"], users)] = field_ids(known, "user", vocabulary, contract)
     return rows
 
 

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.contract import FIRST, ITEM_NUMBERS, PAD, UNKNOWN, Contract
-from models.encode import Arrays
+from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
+from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax
 from models.matches import unpack_tail
 
@@ -43,7 +43,7 @@ class Network(keras.Model):  # type: ignore[misc]
         self.retrieval_weight = retrieval_weight
         self.categories = tf.constant(content["categories"], tf.int32)
         self.numbers = tf.constant(content["numbers"], tf.float32)
-        common = np.expm1(content["numbers"][:, 2] * 10.0) >= RARE - 0.5
+        common = np.expm1(content["numbers"][:, POPULARITY] * POPULARITY_SCALE) >= RARE - 0.5
         ids = np.where(common, np.arange(contract.items), UNKNOWN)
         self.id_rows = tf.constant(np.where(np.arange(contract.items) == PAD, PAD, ids), tf.int32)
         self.meters = {
@@ -109,7 +109,7 @@ class Network(keras.Model):  # type: ignore[misc]
         """Vectors and numbers of known items [...]; ``popularity`` [...] replaces the final one where given."""
         numbers = tf.gather(self.numbers, items)
         if popularity is not None:
-            numbers = tf.concat([numbers[..., : ITEM_NUMBERS - 1], popularity[..., None]], axis=-1)
+            numbers = tf.concat([numbers[..., :POPULARITY], popularity[..., None]], axis=-1)
         return self.item_vectors(items, tf.gather(self.categories, items), numbers), numbers
 
     def losses_of(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:

@@ -25,6 +25,10 @@ from models.vocabulary import Vocabulary
 MODELS = ("behaviour", "logistic")
 
 
+#: The least value of the training settings that may be less than 1.
+LEAST = {"minutes": 0.01, "learning_rate": 1e-9, "seed": 0}
+
+
 class RunError(Exception):
     """A run folder that is missing or incomplete. The message is one sentence for a person."""
 
@@ -70,11 +74,13 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{path} cannot be read as TOML ({error}).") from error
     given |= overrides
-    known = {field.name: type(field.default) for field in fields(TrainConfig)}
+    known: dict[str, type] = {field.name: type(field.default) for field in fields(TrainConfig)}
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"There is no training setting {name!r}; choose among {', '.join(known)}.")
-        if not isinstance(value, (int, float) if known[name] is float else known[name]) or value in (0, ""):
+        kinds = (int, float) if known[name] is float else known[name]
+        too_small = isinstance(value, (int, float)) and value < LEAST.get(name, 1)
+        if not isinstance(value, kinds) or too_small or value == "":
             raise ValueError(f"The training setting {name} cannot be {value!r}.")
     config = TrainConfig(**given)
     if config.model not in MODELS or config.size not in SIZES:

@@ -93,9 +93,7 @@ def exposure_decisions(dataset: Dataset, log: Log) -> Decisions:
         labels=np.stack(labels, axis=1).astype(np.float32),
         weights=np.ones((len(shown), len(labels)), np.float32),
         values=_columns([values[name] for name in contract.values], len(shown)),
-        context=log.context(
-            user, at, log.last_at(user, before), field_ids(shown, "context_", log.vocabulary, contract)
-        ),
+        context=log.context(user, at, log.last_at(user, before), field_ids(shown, "request", log.vocabulary, contract)),
         shown=shown["position"].to_numpy().astype(np.int32),
         truth=shown.select(truth).to_numpy().astype(np.float32) if set(truth) <= set(shown.columns) else None,
     )

@@ -16,7 +16,7 @@ from models.datasets.dataset import Dataset
 from models.evaluate import decisions_of, evaluate, functions_of
 from models.export import Served, golden_examples
 from models.golden import record
-from models.log import Log, build_contract, build_log, build_vocabulary, split_by_time
+from models.log import Log, Split, build_contract, build_log, build_vocabulary, split_by_time
 from models.network import Network
 from models.run import TrainConfig, build_network, save_run
 from models.samples import Windows, event_decisions, exposure_decisions
@@ -27,6 +27,8 @@ Report = Callable[[str, int, int], None]
 
 def train(dataset: Dataset, run: Path, config: TrainConfig, report: Report = lambda *_: None) -> dict[str, Any]:
     """Train on the time before the split, stop early on the time after it, write everything into ``run``.
+
+    Raises ValueError, in one sentence, where the data cannot teach what the domain wants predicted.
 
     Returns the validation metrics, which are also in ``run/metrics.json``. TensorBoard reads ``run/logs``.
     """
@@ -42,9 +44,7 @@ def train(dataset: Dataset, run: Path, config: TrainConfig, report: Report = lam
         negatives=config.negatives,
     )
     log = build_log(dataset, vocabulary, contract, split.validation)
-    learn, check = (
-        _windows(dataset, log, a, b, config) for a, b in ((0.0, split.validation), (split.validation, split.test))
-    )
+    learn, check = _windows(dataset, log, split, config)
     network = build_network(contract, log.content, config)
     started = time.monotonic()
     history = _fit(network, learn, check, run, config, report)
@@ -87,11 +87,26 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
 
-def _windows(dataset: Dataset, log: Log, start: float, end: float, config: TrainConfig) -> Windows:
-    moves = event_decisions(log).between(start, end)
+def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig) -> tuple[Windows, Windows]:
+    """Windows to learn from and windows to stop by. Raises ValueError where either has nothing to teach."""
+    moves = event_decisions(log)
     shown = dataset.exposures is not None
-    decisions = exposure_decisions(dataset, log).between(start, end) if shown else moves
-    return Windows(log, decisions, moves, per_window=config.per_window if shown else config.history_length)
+    decisions = exposure_decisions(dataset, log) if shown else moves
+    parts = []
+    for name, start, end in (("training", 0.0, split.validation), ("validation", split.validation, split.test)):
+        inside = decisions.between(start, end)
+        if not len(inside):
+            raise ValueError(f"The data set {dataset.name} has no exposures in its {name} time.")
+        per_window = config.per_window if shown else config.history_length
+        parts.append(Windows(log, inside, moves.between(start, end), per_window=per_window))
+        if name == "training":
+            for target, yes in zip(log.contract.targets, inside.labels.sum(axis=0), strict=True):
+                if not yes:
+                    raise ValueError(
+                        f"No exposure of {dataset.name} is followed by a {target}: exposures and events belong "
+                        "together by user, item and request id, so both need the request id."
+                    )
+    return parts[0], parts[1]
 
 
 def _fit(

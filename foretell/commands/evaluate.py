@@ -38,9 +38,12 @@ def evaluate(
         fail(str(error))
     with progress() as bar:
         task = bar.add_task("score", total=None)
-        report = evaluate_artifact(
-            artifact, data, part, limit, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        try:
+            report = evaluate_artifact(
+                artifact, data, part, limit, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        except ValueError as error:
+            fail(str(error))
     if json:
         console.print_json(data=report)
     else:

@@ -19,10 +19,11 @@ def export(
     from foretell.tensorflow import load
 
     load()
+    from models.artifact import ArtifactError
     from models.run import RunError, publish_run
 
     try:
         artifact = publish_run(run, out, name)
-    except RunError as error:
+    except (ArtifactError, RunError) as error:
         fail(str(error))
     console.print(f"Published {artifact.path}.")

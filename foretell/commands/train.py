@@ -28,6 +28,7 @@ def train(
     from foretell.tensorflow import load
 
     load()
+    from models.artifact import ArtifactError, check_name
     from models.datasets.dataset import Dataset, DatasetError
     from models.run import publish_run, read_config
     from models.train import train as fit
@@ -42,6 +43,10 @@ def train(
     except DatasetError as error:
         fail(str(error))
     label = name or data.name
+    try:
+        check_name(label)
+    except ArtifactError as error:
+        fail(f"{error} Choose one with --name.", USAGE)
     run = runs / f"{label}-{settings.model}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     kind = " (synthetic)" if data.synthetic else ""
     console.print(f"Training [bold]{settings.model}[/bold] on {data.name}{kind}; logs: tensorboard --logdir {runs}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -29,6 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Dataset.build("log", shop.domain, events=shop.events, items=shop.items, users=shop.users, synthetic=True).write(
         folder / "log"
     )
+    assert shop.exposures is not None
+    nameless = shop.exposures.with_columns(request_id=pl.lit("?"))
+    replace(shop, exposures=nameless).write(folder / "unjoined")
     return folder
 
 
@@ -93,7 +98,10 @@ def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path) -> No
         (["train", "DATA", "--model", "magic"], 2, "There is no model 'magic'"),
         (["train", "DATA", "--size", "giant"], 2, "size"),
         (["train", "DATA", "--epochs", "0"], 2, "The training setting epochs cannot be 0"),
+        (["train", "DATA", "--minutes", "-3"], 2, "The training setting minutes cannot be -3.0"),
+        (["train", "DATA", "--name", "my shop"], 2, "'my shop' cannot name a model"),
         (["train", "DATA", "--config", "none.toml"], 2, "cannot be read as TOML"),
+        (["train", "UNJOINED"], 1, "No exposure of storefront is followed by a click"),
         (["evaluate", "nobody", "DATA"], 1, "No model named 'nobody'"),
         (["evaluate", "nobody", "DATA", "--part", "future"], 2, "choose validation or test"),
         (["export", "nowhere", "--name", "x"], 1, "is no complete training run"),
@@ -104,7 +112,8 @@ def test_what_cannot_work_is_told_in_one_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(app, [str(folder / "shop") if word == "DATA" else word for word in arguments])
+    folders = {"DATA": str(folder / "shop"), "UNJOINED": str(folder / "unjoined")}
+    result = run(app, [folders.get(word, word) for word in arguments])
     assert result.exit_code == code
     assert sentence in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.output
