@@ -2,6 +2,11 @@
 # The first interpreter found that Foretell supports; `make PYTHON=...` chooses another.
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do $$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
+# The platforms that TensorFlow and SecantusDB have wheels for.
+WHEELS := 'Linux x86_64 glibc', 'Linux aarch64 glibc', 'Darwin arm64'
+PLATFORM := import platform as p, sys; here = ' '.join([p.system(), p.machine(), p.libc_ver()[0]]).strip(); \
+  sys.exit(here not in ($(WHEELS)) and 'Foretell runs on Linux with glibc (x86_64, aarch64) and on macOS on Apple ' \
+  'silicon (an arm64 Python), because TensorFlow has no wheels elsewhere; this is ' + here + '.')
 VENV := .venv
 BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
@@ -56,12 +61,16 @@ lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 clean: ## remove what can be made again; data sets and runs stay
 	rm -rf $(VENV) .foretell .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/bin/python:
+# bin/activate is what `venv` writes last; an environment without it was interrupted, and is made anew.
+$(VENV)/bin/activate:
 	@test -n "$(PYTHON)" || { echo "Foretell needs Python 3.11, 3.12 or 3.13 with venv on the PATH (or make PYTHON=...)." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c "$(PLATFORM)"
+	$(PYTHON) -m venv --clear $(VENV)
 
-# One stamp a lock file: the environment is made anew only when the pins change.
-$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+# One stamp a lock file: the environment is made anew only when the pins change. RECORD is what pip writes last; a
+# package without it was interrupted, yet pip would take it for installed.
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/activate
+	@for info in $(VENV)/lib/python*/site-packages/*.dist-info; do test -e "$$info/RECORD" || rm -rf "$$info"; done
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

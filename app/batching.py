@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, TypeVar
 
 from app.errors import DeadlineExceeded, Overloaded
@@ -36,6 +37,8 @@ class Batcher(Generic[Job, Result]):
         run: computes a batch, in order; it is called on ``executor``, never on the event loop.
         max_batch: most jobs in one batch.
         queue_limit: most jobs waiting.
+        width: rows of a job. Those of a batch are padded to its widest, so that n jobs are n times as many rows.
+        max_rows: most rows in one batch, padding included; a job that is wider than that runs alone.
     """
 
     def __init__(
@@ -47,11 +50,15 @@ class Batcher(Generic[Job, Result]):
         *,
         max_batch: int,
         queue_limit: int,
+        width: Callable[[Job], int] = lambda job: 1,
+        max_rows: float = inf,
     ) -> None:
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
         self._queue_limit = queue_limit
+        self._width = width
+        self._max_rows = max_rows
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._busy: asyncio.Task[None] | None = None
         self._sizes = metrics.batch_size.labels(op)
@@ -85,19 +92,28 @@ class Batcher(Generic[Job, Result]):
             self._busy = None
 
     def _next(self) -> list[_Waiting[Job, Result]]:
-        """The next batch: those who gave up are skipped, those too late are told so."""
+        """The next batch: from the head of the queue as many as fit, in their order."""
         now = asyncio.get_running_loop().time()
         batch: list[_Waiting[Job, Result]] = []
-        while self._queue and len(batch) < self._max_batch:
-            waiting = self._queue.popleft()
-            if waiting.future.done():
-                continue
-            if waiting.deadline <= now:
-                waiting.future.set_exception(DeadlineExceeded("The deadline passed before the model was free."))
-                continue
+        widest = 0
+        while len(batch) < self._max_batch and (waiting := self._head(now)):
+            widest = max(widest, self._width(waiting.job))
+            if batch and (len(batch) + 1) * widest > self._max_rows:
+                break
             self._waits.observe(now - waiting.since)
-            batch.append(waiting)
+            batch.append(self._queue.popleft())
         return batch
+
+    def _head(self, now: float) -> _Waiting[Job, Result] | None:
+        """Who has waited longest; those who gave up are skipped, those too late are told so."""
+        while self._queue:
+            waiting = self._queue[0]
+            if not waiting.future.done():
+                if waiting.deadline > now:
+                    return waiting
+                waiting.future.set_exception(DeadlineExceeded("The deadline passed before the model was free."))
+            self._queue.popleft()
+        return None
 
     async def _compute(self, batch: list[_Waiting[Job, Result]]) -> None:
         """Run one batch; where it fails as a whole, each job is run alone, so that only the bad one fails."""

@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pymongo import WriteConcern
-from pymongo.errors import BulkWriteError
-
-from app.errors import HistoryUnavailable
-from app.mongo import Database, Document, driver_errors
-
-#: MongoDB's code for a key that is taken.
-DUPLICATE_KEY = 11000
+from app.mongo import Database, Document, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +50,10 @@ class Inserted:
 
 
 class EventStore:
-    """Inserts events; durable on a majority of the servers when the call returns."""
+    """Inserts events; durable on a majority of the servers when the call returns (:func:`app.mongo.connect`)."""
 
     def __init__(self, database: Database) -> None:
-        self._events = database.events.with_options(write_concern=WriteConcern("majority", j=True))
+        self._events = database.events
 
     async def insert(self, events: Sequence[StoredEvent]) -> Inserted:
         """Insert a batch; the order does not matter, and of equal ids within it one is accepted.
@@ -73,21 +66,6 @@ class EventStore:
         """
         if not events:
             return Inserted([], [])
-        with driver_errors():
-            try:
-                await self._events.insert_many([event.to_document() for event in events], ordered=False)
-            except BulkWriteError as error:
-                duplicates = _duplicates(error)
-            else:
-                duplicates = set()
+        duplicates = await insert_new(self._events, [event.to_document() for event in events])
         accepted = [place for place in range(len(events)) if place not in duplicates]
         return Inserted(accepted, sorted(duplicates))
-
-
-def _duplicates(error: BulkWriteError) -> set[int]:
-    """Places of the duplicates. Raises HistoryUnavailable where anything else went wrong as well."""
-    failures = error.details.get("writeErrors", [])
-    others = [failure for failure in failures if failure["code"] != DUPLICATE_KEY]
-    if others or error.details.get("writeConcernErrors"):
-        raise HistoryUnavailable("MongoDB did not store every event; send them again.") from error
-    return {failure["index"] for failure in failures}

@@ -1,4 +1,4 @@
-"""Whether requests are welcome, and which parts answer."""
+"""Which parts of the service answer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PATIENCE = 0.5
 
 
 class Health:
-    """Readiness of the process.
+    """The stores as they are now.
 
-    It is built when the model is verified and warm and both stores have answered; from then on the service stays ready
-    when a store is lost (it answers without it), and stops being ready when it shuts down.
+    It is built when the model is verified and warm and both stores have answered; from then on the service is ready,
+    even when a store is lost (it answers without it), until its port closes.
 
     Args:
         probes: by the name of a part (``cache``, ``history``), a coroutine function that raises
@@ -31,7 +31,6 @@ class Health:
     """
 
     def __init__(self, probes: Mapping[str, Probe], clock: Callable[[], float] = time.monotonic) -> None:
-        self.stopping = False
         self._probes = probes
         self._clock = clock
         self._lock = asyncio.Lock()

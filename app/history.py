@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
 
+from pydantic import AwareDatetime, FiniteFloat, Strict
+
+from app.documents import OnUnreadable, Reader, ignore
 from app.mongo import Database, Document, driver_errors
 from models.encode import Event
 
@@ -38,25 +40,52 @@ class History(Protocol):
         ...
 
 
-class MongoHistory:
-    """Histories in MongoDB, read from the primary, so that an acknowledged event is in every later read."""
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A document of the collection ``events``, as far as a history needs it; ``at`` must be a date, or its place in the
+    history would be a guess."""
 
-    def __init__(self, database: Database) -> None:
+    item_id: str
+    type: str
+    at: Annotated[AwareDatetime, Strict()]
+    value: FiniteFloat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """A document of the collection ``users``."""
+
+    profile: dict[str, Any] = field(default_factory=dict)
+
+
+class MongoHistory:
+    """Histories in MongoDB, read from the primary, so that an acknowledged event is in every later read.
+
+    Documents that cannot be read are left out and told to ``on_unreadable``.
+    """
+
+    def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore) -> None:
         self._events = database.events
         self._users = database.users
+        self._event_reader = Reader("events", _Event, on_unreadable)
+        self._user_reader = Reader("users", _User, on_unreadable)
 
     async def recent(self, user_id: str, limit: int) -> UserRecord:
         """Three reads at once: events, their number, profile. Raises HistoryUnavailable."""
         with driver_errors():
-            events, counted, user = await asyncio.gather(
+            rows, counted, user = await asyncio.gather(
                 self._newest(user_id, limit),
                 self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT),
                 self._users.find_one({"_id": user_id}, {"profile": True}),
             )
-        events.reverse()
         # The reads do not see one moment; an event stored between them must not make the part larger than the whole.
-        total = min(max(counted, len(events)), COUNT_LIMIT)
-        return UserRecord([_event(row) for row in events], total, (user or {}).get("profile") or {})
+        total = min(max(counted, len(rows)), COUNT_LIMIT)
+        events = [
+            Event(event.item_id, event.type, event.at.timestamp(), event.value)
+            for event in self._event_reader.read(reversed(rows))
+        ]
+        users = self._user_reader.read([] if user is None else [user])
+        return UserRecord(events, total, users[0].profile if users else {})
 
     async def _newest(self, user_id: str, limit: int) -> list[Document]:
         """Newest first, in one reply (a server's first batch holds but 101 documents otherwise)."""
@@ -64,16 +93,10 @@ class MongoHistory:
             return []
         cursor = self._events.find(
             {"user_id": user_id},
-            {"_id": False, "item_id": True, "type": True, "at": True, "value": True},
+            {"item_id": True, "type": True, "at": True, "value": True},
             sort=[("at", -1), ("_id", -1)],
             limit=limit,
             batch_size=limit,
         )
         rows: list[Document] = await cursor.to_list(limit)
         return rows
-
-
-def _event(row: Document) -> Event:
-    at: datetime = row["at"]
-    value = row.get("value")
-    return Event(row["item_id"], row["type"], at.timestamp(), None if value is None else float(value))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
 from app.errors import CacheUnavailable
-from app.redis import Redis, Unbroken
+from app.redis import Cache, Redis, Unbroken
 from app.state_codec import GENERATION_BYTES
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Invalidations:
     Use it as an async context: leaving it ends the work in the background.
 
     Args:
-        client: an open Redis client.
+        cache: an open Redis.
         ttl: seconds a state lives in the cache.
         limit: most users that may wait. Past it the newcomers are not kept; instead the whole cache is bypassed until
             everything that was in it then has expired.
@@ -57,13 +57,13 @@ class Invalidations:
 
     def __init__(
         self,
-        client: Redis,
+        cache: Cache,
         ttl: float,
         *,
         limit: int = 100_000,
         on_waiting: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self._client = client
+        self._cache = cache
         self._ttl = ttl
         self._limit = limit
         self._on_waiting = on_waiting
@@ -116,10 +116,7 @@ class Invalidations:
         """One round trip. A user stops waiting only where nothing failed for them since it began: a failure after
         that belongs to an event that the new generation may not cover."""
         marks = {user_id: self._waiting.get(user_id) for user_id in user_ids}
-        pipeline = self._client.pipeline(transaction=False)
-        for user_id in user_ids:
-            pipeline.eval(_REPLACE, 1, user_key(user_id), os.urandom(GENERATION_BYTES))
-        replies = await self._unbroken(pipeline.execute(raise_on_error=False))
+        replies = await self._cache.ask(lambda redis: _replacing(redis, user_ids))
         failures = [reply for reply in replies if isinstance(reply, Exception)]
         if failures:
             raise CacheUnavailable("Redis refused a command; predictions go on without it.") from failures[0]
@@ -151,3 +148,11 @@ class Invalidations:
             except CacheUnavailable:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
+
+
+def _replacing(redis: Redis, user_ids: Sequence[str]) -> Awaitable[list[Any]]:
+    """A new random generation for each user; gives a reply or an error for each."""
+    pipeline = redis.pipeline(transaction=False)
+    for user_id in user_ids:
+        pipeline.eval(_REPLACE, 1, user_key(user_id), os.urandom(GENERATION_BYTES))
+    return pipeline.execute(raise_on_error=False)

@@ -59,32 +59,33 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             partial(mongo.connect, settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms), patience
         )
         stack.push_async_callback(stores.close)
-        client = await patiently(partial(redis.connect, settings.redis_url, settings.redis_timeout_ms), patience)
-        stack.push_async_callback(client.aclose)
+        cache = await patiently(partial(redis.connect, settings.redis_url, settings.redis_timeout_ms), patience)
+        stack.push_async_callback(cache.close)
         from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
 
         model = await asyncio.to_thread(Runtime.load, settings, metrics)
         stack.callback(model.close)
-        states = await stack.enter_async_context(_states(client, model.artifact, settings, metrics))
+        states = await stack.enter_async_context(_states(cache, model.artifact, settings, metrics))
         catalogue = Catalogue(
             stores.database,
             model.artifact.vocabulary,
             settings.catalogue_refresh_seconds,
             on_failure=metrics.catalogue_failures.inc,
+            on_unreadable=metrics.left_out,
         )
         try:
             await stores.ensure_indexes()
             await stack.enter_async_context(catalogue)
+        except mongo.Refused as error:
+            raise mongo.refusal(settings.mongo_url, error) from error
         except HistoryUnavailable as error:
             raise StartupError("MongoDB stopped answering while the catalogue was read; start it again.") from error
-        visitors = Visitors(MongoHistory(stores.database), states, model, metrics)
-        health = Health({"cache": partial(redis.ping, client), "history": stores.ping})
-        stack.callback(_leave, health, metrics)
+        visitors = Visitors(MongoHistory(stores.database, metrics.left_out), states, model, metrics)
         _announce(model, metrics)
         yield State(
             predictor=Predictor(visitors, catalogue, model, metrics, settings, np.random.default_rng()),
             ingest=Ingest(EventStore(stores.database), states, model.artifact.contract, metrics),
-            health=health,
+            health=Health({"cache": cache.ping, "history": stores.ping}),
             model=model,
         )
 
@@ -106,11 +107,11 @@ async def patiently(connect: Callable[[], Awaitable[T]], seconds: float) -> T:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _states(client: redis.Redis, artifact: Artifact, settings: Settings, metrics: Metrics) -> RedisStates:
+def _states(cache: redis.Cache, artifact: Artifact, settings: Settings, metrics: Metrics) -> RedisStates:
     """The cache of this very artifact: a retrained model of the same name and version shares no state with it."""
     content = str(artifact.manifest["digest"])[:12]
     return RedisStates(
-        client,
+        cache,
         f"{artifact.name}:{artifact.version}:{content}",
         artifact.contract,
         settings.state_ttl_seconds,
@@ -124,7 +125,6 @@ def _announce(model: Model, metrics: Metrics) -> None:
     artifact = model.artifact
     kind, fingerprint = str(artifact.manifest["kind"]), artifact.contract.fingerprint()
     metrics.model.labels(artifact.name, artifact.version, kind, model.device, fingerprint).set(1)
-    metrics.ready.set(1)
     log.info(
         "model_ready",
         model=artifact.name,
@@ -133,9 +133,3 @@ def _announce(model: Model, metrics: Metrics) -> None:
         device=model.device,
         fingerprint=fingerprint,
     )
-
-
-def _leave(health: Health, metrics: Metrics) -> None:
-    """The first thing at shutdown: no longer ready. Uvicorn has already drained the connections by then."""
-    health.stopping = True
-    metrics.ready.set(0)

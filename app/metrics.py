@@ -75,6 +75,12 @@ class Metrics:
         self.catalogue_failures = Counter(
             "foretell_catalogue_refresh_failures", "Looks for changes of the catalogue that failed.", registry=r
         )
+        self.unreadable = Counter(
+            "foretell_unreadable_documents",
+            "Documents of MongoDB left out because they cannot be read: of events, items or users.",
+            ["collection"],
+            registry=r,
+        )
         self.model = Gauge(
             "foretell_model_info",
             "The model that serves (always 1).",
@@ -82,7 +88,6 @@ class Metrics:
             registry=r,
             multiprocess_mode="livemax",
         )
-        self.ready = Gauge("foretell_ready", "1 while requests are welcome.", registry=r, multiprocess_mode="livemin")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -92,6 +97,10 @@ class Metrics:
             yield
         finally:
             self.stages.labels(name).observe(time.perf_counter() - start)
+
+    def left_out(self, collection: str, count: int) -> None:
+        """Count documents that cannot be read."""
+        self.unreadable.labels(collection).inc(count)
 
     def render(self) -> bytes:
         """The text Prometheus scrapes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -23,18 +23,6 @@ class Model(Protocol):
     artifact: Artifact
     device: str
 
-    def item_id(self, name: str) -> int:
-        """The internal id of an item, added ones included; UNKNOWN where there is none."""
-        ...
-
-    def item_name(self, item_id: int) -> str:
-        """The external id of an item of the vocabulary."""
-        ...
-
-    async def add_items(self, contents: Mapping[str, ItemContent], *, deadline: float) -> dict[str, int]:
-        """Give items outside the vocabulary a vector from their content; returns the internal ids of those that fit."""
-        ...
-
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
         ...
@@ -46,7 +34,17 @@ class Model(Protocol):
         ...
 
     async def score(
-        self, state: NDArray[Any], length: int, context: Ids, candidates: Ids, *, deadline: float
+        self,
+        state: NDArray[Any],
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
     ) -> dict[str, NDArray[Any]]:
-        """For each target its probability, for each value its expectation, of C candidates: each of shape [C]."""
+        """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
+
+        Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        """
         ...

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import pymongo
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+import structlog
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 
 from app.errors import HistoryUnavailable, StartupError, Unreachable
 
 Document = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
+Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
+
+log = structlog.stdlib.get_logger(__name__)
 
 #: Most connections to the server. Motor works in threads (MOTOR_MAX_WORKERS, five a core), so more would idle.
 POOL_SIZE = 64
-
-
 #: Seconds for reading a whole catalogue or building an index.
 BULK_SECONDS = 120.0
+#: A user's newest events first; ties in time are ordered by event id, here as everywhere.
+EVENT_INDEX = [("user_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)]
+#: What changed in the catalogue since the last look.
+ITEM_INDEX = [("updated_at", ASCENDING)]
+#: MongoDB's code for a key that is taken.
+DUPLICATE_KEY = 11000
+
+
+class Refused(HistoryUnavailable):
+    """MongoDB answers, but does not do what we ask: wrong password, missing rights. ``reason`` is for the operator."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("MongoDB refused a command; the log has the reason.")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +68,6 @@ class Mongo:
         await asyncio.to_thread(self.client.close)
 
 
-#: A user's newest events first; ties in time are ordered by event id, here as everywhere.
-EVENT_INDEX = [("user_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)]
-#: What changed in the catalogue since the last look.
-ITEM_INDEX = [("updated_at", ASCENDING)]
-
-
 async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     """Open a client and see that the server answers.
 
@@ -64,7 +75,7 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     from the journal, so that none is taken back. ``timeout_ms`` bounds a whole operation, its one retry included.
 
     Raises:
-        StartupError: the URL is none.
+        StartupError: the URL is none, or the server does not let us in.
         Unreachable: nobody answers there.
     """
     try:
@@ -81,12 +92,16 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
             retryReads=True,
             retryWrites=True,
             tz_aware=True,
+            datetime_conversion="DATETIME_AUTO",  # or one date that Python has no word for makes its batch unreadable
         )
         mongo = Mongo(client, client[database])
     except (PyMongoError, ValueError) as error:
         raise StartupError("FORETELL_MONGO_URL is not a URL of MongoDB; see the configuration table.") from error
     try:
         await mongo.ping()
+    except Refused as error:
+        await mongo.close()
+        raise refusal(url, error) from error
     except HistoryUnavailable as error:
         await mongo.close()
         raise Unreachable(
@@ -95,12 +110,46 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     return mongo
 
 
+def refusal(url: str, error: Refused) -> StartupError:
+    """What the operator is told where MongoDB refuses what the start needs."""
+    return StartupError(
+        f"MongoDB at {_address(url)} refuses us ({error.reason}); check user and password in FORETELL_MONGO_URL, "
+        "and that the user may read and write."
+    )
+
+
+async def insert_new(collection: Collection, documents: Sequence[Document]) -> set[int]:
+    """Insert those documents whose id is not taken; returns the places of the others. Raises HistoryUnavailable: some
+    may be stored, others not."""
+    with driver_errors():
+        try:
+            await collection.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            return taken(error)
+    return set()
+
+
+def taken(error: BulkWriteError) -> set[int]:
+    """The places, in an unordered insert, of documents whose id was taken. Raises the error where more went wrong."""
+    failures = error.details.get("writeErrors", [])
+    if error.details.get("writeConcernErrors") or any(failure["code"] != DUPLICATE_KEY for failure in failures):
+        raise error
+    return {failure["index"] for failure in failures}
+
+
 @contextmanager
 def driver_errors() -> Iterator[None]:
-    """Turn any error of the driver into HistoryUnavailable."""
+    """Turn what the server or the way to it did wrong into HistoryUnavailable, and into Refused where it answered. What
+    we did wrong ourselves stays what it is."""
     try:
         yield
-    except PyMongoError as error:
+    except (OperationFailure, ConfigurationError, BSONError) as error:
+        if isinstance(error, OperationFailure) and error.timeout:
+            raise HistoryUnavailable("MongoDB did not answer in time; try again.") from error
+        reason = str(error).partition(", full error")[0]
+        log.error("mongo_refused", reason=reason)
+        raise Refused(reason) from error
+    except ConnectionFailure as error:
         raise HistoryUnavailable("MongoDB did not answer; try again.") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
 from app.schemas import Filters
+from models.contract import FIRST, UNKNOWN
+from models.vocabulary import Ids, Vocabulary
 
 
 class Offer(Protocol):
@@ -21,13 +23,9 @@ class Offer(Protocol):
         ...
 
     def allowed(
-        self,
-        categories: Collection[str] = (),
-        min_price: float | None = None,
-        max_price: float | None = None,
-        exclude: Iterable[str] = (),
+        self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
     ) -> NDArray[np.bool_] | None:
-        """Which items may be recommended, shape [V]; None for all."""
+        """Which items may be recommended, shape [V], the caller's own; None for all."""
         ...
 
     async def find(self, item_ids: Iterable[str]) -> dict[str, ItemContent]:
@@ -37,43 +35,55 @@ class Offer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The items a request names and the model has a vector for.
+    """The items a request names, as far as model or catalogue know them.
 
     Attributes:
-        ids: internal ids by external id, in the order of the request.
-        contents: of those beyond the vocabulary, as far as they were looked up.
+        ids: internal ids by external id, in the order of the request. Those beyond the vocabulary are of this request
+            only: V + i is the i-th newcomer.
+        newcomers: what the catalogue says, right now, of items that the vocabulary lacks.
     """
 
     ids: Mapping[str, int]
-    contents: Mapping[str, ItemContent]
+    newcomers: Mapping[str, ItemContent]
+
+    @classmethod
+    def of(cls, items: Iterable[str], vocabulary: Vocabulary, newcomers: Mapping[str, ItemContent]) -> Named:
+        """The items of a request; one that is neither in the vocabulary nor a newcomer is left out."""
+        places = {name: len(vocabulary) + place for place, name in enumerate(newcomers)}
+        ids = {name: places.get(name, vocabulary.item_id(name)) for name in items}
+        return cls({name: item for name, item in ids.items() if item != UNKNOWN}, newcomers)
 
 
 class Filtered:
     """The items that may be recommended.
 
     Args:
-        seen: external ids to leave out.
+        seen: internal ids of items to leave out; repeats, and UNKNOWN, are welcome.
+        items: the number of internal ids (V).
 
     Attributes:
         mask: over the vocabulary, shape [V]; None where nothing is left out.
     """
 
-    def __init__(self, filters: Filters, offer: Offer, seen: Set[str]) -> None:
+    def __init__(self, filters: Filters, offer: Offer, seen: Ids, items: int) -> None:
         price = filters.price
         self._filters = filters
-        self._seen = seen
         self.mask = offer.allowed(
-            filters.categories or (),
-            None if price is None else price.min,
-            None if price is None else price.max,
-            seen,
+            filters.categories or (), None if price is None else price.min, None if price is None else price.max
         )
+        if len(seen):
+            self.mask = np.arange(items) >= FIRST if self.mask is None else self.mask
+            self.mask[seen] = False
 
-    def passes(self, name: str, item: int, content: ItemContent | None = None) -> bool:
-        """Whether one item may be recommended; one beyond the vocabulary is judged by its content."""
-        if content is not None:
-            return name not in self._seen and _fits(content, self._filters)
-        return self.mask is None or (item < len(self.mask) and bool(self.mask[item]))
+    def of(self, named: Named) -> Ids:
+        """Those of the named items that may be recommended, shape [n], in the order of the request."""
+        passing = [item for name, item in named.ids.items() if self._passes(item, named.newcomers.get(name))]
+        return np.array(passing, np.int32)
+
+    def _passes(self, item: int, newcomer: ItemContent | None) -> bool:
+        if newcomer is not None:  # judged by its content
+            return _fits(newcomer, self._filters)
+        return self.mask is None or bool(self.mask[item])
 
 
 def _fits(content: ItemContent, filters: Filters) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from app.offer import Filtered, Named, Offer
 from app.schemas import PredictRequest
 from app.settings import Settings
 from app.visitor import Degraded, Visitor, Visitors
-from models.contract import FIRST, UNKNOWN
+from models.contract import UNKNOWN
 from models.encode import encode_context
 from models.vocabulary import Ids
 
@@ -52,10 +51,14 @@ class Predictor:
         self._random = random
         self._clock = clock
         self._contract = model.artifact.contract
+        self._vocabulary = model.artifact.vocabulary
         self._name = {"name": model.artifact.name, "version": model.artifact.version}
 
-    async def predict(self, request: PredictRequest, request_id: str) -> Answer:
+    async def predict(self, request: PredictRequest, request_id: str, deadline: float) -> Answer:
         """Answer one request.
+
+        Args:
+            deadline: in the event loop's time.
 
         Raises:
             InvalidPayload: the request names what the model does not have.
@@ -64,7 +67,6 @@ class Predictor:
         """
         start, now = time.perf_counter(), self._clock()
         check(request, self._contract, self._settings)
-        deadline = deadlines.after(self._settings.deadline_ms)
         degraded = Degraded()
 
         visitor = await self._visitors.load(request, now, deadline, degraded)
@@ -72,8 +74,8 @@ class Predictor:
         named = await self._find(request, deadline, degraded)
         filtered = self._filter(request, visitor)
         pool = await self._pool(request, visitor, context, named, filtered, deadline)
-        outcomes = await self._score(visitor, context, _candidates(named.ids, pool), deadline)
-        groups = await self._groups(request, pool, deadline, degraded)
+        outcomes = await self._score(visitor, context, named, pool, deadline)
+        groups = await self._groups(request, named, pool, deadline, degraded)
         recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
 
         for part in degraded:
@@ -102,35 +104,26 @@ class Predictor:
             visitor.profile,
             at,
             visitor.last_at,
-            self._model.artifact.vocabulary,
+            self._vocabulary,
             self._contract,
         )
 
     async def _find(self, request: PredictRequest, deadline: float, degraded: Degraded) -> Named:
-        """The named items; one that only the catalogue knows joins the model.
-
-        To rank them, the contents of all beyond the vocabulary are looked up, for filters and titles.
-        """
-        ids = {name: self._model.item_id(name) for name in request.items}
-        beyond = self._contract.items if request.rank == "items" else np.inf
-        strangers = [name for name, item in ids.items() if item == UNKNOWN or item >= beyond]
-        contents: dict[str, ItemContent] = {}
+        """The named items; those the vocabulary lacks are looked up, to be judged by what the catalogue says now."""
+        strangers = [name for name in request.items if self._vocabulary.item_id(name) == UNKNOWN]
+        newcomers: dict[str, ItemContent] = {}
         if strangers:
             try:
                 async with deadlines.within(deadline):
-                    contents = await self._offer.find(strangers)
-                    fresh = {name: content for name, content in contents.items() if ids[name] == UNKNOWN}
-                    ids |= await self._model.add_items(fresh, deadline=deadline) if fresh else {}
+                    newcomers = await self._offer.find(strangers)
             except HistoryUnavailable:
                 degraded.add("history")
-        return Named({name: item for name, item in ids.items() if item != UNKNOWN}, contents)
+        return Named.of(request.items, self._vocabulary, newcomers)
 
     def _filter(self, request: PredictRequest, visitor: Visitor) -> Filtered:
         """What the request's filters leave. Seen items are read off the state, so they cost nothing on a cache hit."""
         types = [self._contract.type_id(name) for name in request.filters.exclude_seen]
-        seen = visitor.items(types).tolist() if types else []
-        names = {self._model.item_name(item) for item in seen if FIRST <= item < self._contract.items}
-        return Filtered(request.filters, self._offer, names)
+        return Filtered(request.filters, self._offer, visitor.items(types), self._contract.items)
 
     async def _pool(
         self,
@@ -140,42 +133,46 @@ class Predictor:
         named: Named,
         filtered: Filtered,
         deadline: float,
-    ) -> dict[str, int]:
-        """What recommendations are chosen from, best guess first: retrieved candidates, or the named items."""
+    ) -> Ids:
+        """What recommendations are chosen from, shape [n], best guess first: retrieved candidates, or named items."""
         if request.rank == "items":
-            return {name: i for name, i in named.ids.items() if filtered.passes(name, i, named.contents.get(name))}
+            return filtered.of(named)
         with self._metrics.stage("retrieve"):
             async with deadlines.within(deadline):
                 ids, scores = await self._model.retrieve(
                     visitor.state, visitor.length, context, filtered.mask, deadline=deadline
                 )
-        found = ids[np.isfinite(scores) & (ids >= FIRST)].tolist()  # fewer than K where few are allowed
-        wanted = max(request.k, self._settings.candidates)
-        return dict(islice(((name, i) for i in found if filtered.passes(name := self._model.item_name(i), i)), wanted))
+        found: Ids = ids[np.isfinite(scores)]  # fewer than K where few are allowed
+        return found[: max(request.k, self._settings.candidates)]
 
-    async def _score(self, visitor: Visitor, context: Ids, candidates: Ids, deadline: float) -> Outcomes:
-        """Probabilities and expectations of C candidates in one run of the model."""
+    async def _score(self, visitor: Visitor, context: Ids, named: Named, pool: Ids, deadline: float) -> Outcomes:
+        """What the model expects of named items and pool together: of C candidates, ascending and unique."""
+        candidates = np.unique(np.concatenate([np.fromiter(named.ids.values(), np.int32), pool]))
         if not len(candidates):
             names = (*self._contract.targets, *self._contract.values)
             return Outcomes(candidates, dict.fromkeys(names, np.zeros(0, np.float32)), self._contract)
+        newcomers = list(named.newcomers.values())
         with self._metrics.stage("score"):
             async with deadlines.within(deadline):
-                columns = await self._model.score(visitor.state, visitor.length, context, candidates, deadline=deadline)
+                columns = await self._model.score(
+                    visitor.state, visitor.length, context, candidates, newcomers, deadline=deadline
+                )
         return Outcomes(candidates, columns, self._contract)
 
     async def _groups(
-        self, request: PredictRequest, pool: Mapping[str, int], deadline: float, degraded: Degraded
+        self, request: PredictRequest, named: Named, pool: Ids, deadline: float, degraded: Degraded
     ) -> NDArray[np.int64] | None:
         """The finest category of each item of the pool, as a number; read from the catalogue, for diversity only."""
-        if not request.diversity or not pool:
+        if not request.diversity or not len(pool):
             return None
+        names = [name for name, _ in self._labels(pool, named)]
         try:
             async with deadlines.within(deadline):
-                contents = await self._offer.find(pool)
+                contents = await self._offer.find(names)
         except HistoryUnavailable:
             degraded.add("history")
             return None
-        paths = [contents[name].categories if name in contents else () for name in pool]
+        paths = [contents[name].categories if name in contents else () for name in names]
         numbers: dict[str, int] = {}
         return np.array(
             [numbers.setdefault(path[-1], len(numbers)) if path else ranking.NO_GROUP for path in paths], np.int64
@@ -186,40 +183,40 @@ class Predictor:
         request: PredictRequest,
         visitor: Visitor,
         named: Named,
-        pool: Mapping[str, int],
+        pool: Ids,
         groups: NDArray[np.int64] | None,
         outcomes: Outcomes,
     ) -> list[Recommendation]:
         """The best k of the pool, by the request's objective."""
-        if not pool:
+        if not len(pool):
             return []
         with self._metrics.stage("rank"):
-            names, ids = list(pool), np.fromiter(pool.values(), np.int32, len(pool))
             weights = self._contract.objective if request.objective is None else request.objective
             order, scores = ranking.rank(
-                ranking.objective_scores(outcomes.of(ids), weights),
+                ranking.objective_scores(outcomes.of(pool), weights),
                 request.k,
                 groups=groups,
                 diversity=request.diversity,
                 exploration=request.exploration,
                 random=self._random,
             )
-            chosen = zip(order.tolist(), scores.tolist(), outcomes.described(ids[order]), strict=True)
+            chosen = pool[order]
+            places = zip(self._labels(chosen, named), scores.tolist(), outcomes.described(chosen), strict=True)
             reason = _reason(request, visitor)
             return [
-                Recommendation(place, names[i], self._title(names[i], pool, named), score, *described, reason)
-                for place, (i, score, described) in enumerate(chosen, 1)
+                Recommendation(place, *label, score, *described, reason)
+                for place, (label, score, described) in enumerate(places, 1)
             ]
 
-    def _title(self, name: str, pool: Mapping[str, int], named: Named) -> str | None:
-        if pool[name] < self._contract.items:
-            return self._offer.title(pool[name])
-        return named.contents[name].title if name in named.contents else None
-
-
-def _candidates(named: Mapping[str, int], pool: Mapping[str, int]) -> Ids:
-    """Named items and pool together, shape [C], ascending and unique."""
-    return np.unique(np.fromiter((*named.values(), *pool.values()), np.int32, len(named) + len(pool)))
+    def _labels(self, items: Ids, named: Named) -> list[tuple[str, str | None]]:
+        """External id and title of n internal ids, those of the request's newcomers included."""
+        newcomers = list(named.newcomers.items())
+        return [
+            (self._vocabulary.item_name(item), self._offer.title(item))
+            if item < self._contract.items
+            else (newcomers[item - self._contract.items][0], newcomers[item - self._contract.items][1].title)
+            for item in items.tolist()
+        ]
 
 
 def _reason(request: PredictRequest, visitor: Visitor) -> Reason:

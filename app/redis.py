@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError
 
 from app.errors import CacheUnavailable, StartupError, Unreachable
 
-__all__ = ["Redis", "ResponseError", "Unbroken", "connect", "ping"]
+__all__ = ["Cache", "Redis", "ResponseError", "Unbroken", "connect"]
 
 T = TypeVar("T")
 
-#: Most connections; a command that finds none free waits for one, at most the timeout.
+#: Most connections; a command that finds none free waits for one.
 POOL_SIZE = 64
+#: Seconds for which a Redis that did not answer is not asked again.
+AWAY_SECONDS = 1.0
 
 
-async def connect(url: str, timeout_ms: int) -> Redis:
-    """Open a client and see that the server answers. Connecting, writing, reading and waiting for a connection take at
-    most ``timeout_ms`` each; a command that failed for the connection's sake is tried once more.
+async def connect(url: str, timeout_ms: int) -> Cache:
+    """Open a client and see that the server answers.
 
     Raises:
         StartupError: the URL is none, or the server wants (another) password.
@@ -38,7 +40,8 @@ async def connect(url: str, timeout_ms: int) -> Redis:
             timeout=seconds,
             socket_timeout=seconds,
             socket_connect_timeout=seconds,
-            retry=Retry(NoBackoff(), 1),
+            # Once more where the connection broke, as idle ones do; not where the server was too slow already.
+            retry=Retry(NoBackoff(), 1, (ConnectionError,)),
             client_name="foretell",
             # Under RESP3 redis-py turns on maintenance notifications, and then no longer checks that a connection it
             # takes from the pool has no reply left over.
@@ -46,11 +49,11 @@ async def connect(url: str, timeout_ms: int) -> Redis:
         )
     except ValueError as error:
         raise StartupError("FORETELL_REDIS_URL is not a URL of Redis; see the configuration table.") from error
-    client = Redis.from_pool(pool)
+    cache = Cache(Redis.from_pool(pool), seconds)
     try:
-        await ping(client)
+        await cache.ping()
     except CacheUnavailable as error:
-        await client.aclose()
+        await cache.close()
         if isinstance(error.__cause__, AuthenticationError | ResponseError):
             raise StartupError(
                 f"Redis at {_address(url)} refuses us ({error.__cause__}); check FORETELL_REDIS_URL."
@@ -58,46 +61,78 @@ async def connect(url: str, timeout_ms: int) -> Redis:
         raise Unreachable(
             f"Redis does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_REDIS_URL."
         ) from error
-    return client
-
-
-async def ping(client: Redis) -> None:
-    """Raises CacheUnavailable where the server does not answer in time."""
-    await Unbroken()(client.ping())
+    return cache
 
 
 class Unbroken:
-    """Awaits Redis commands, each of which runs to its end even when the caller is cancelled.
-
-    redis-py closes the connection of a cancelled command, lest its reply be read as another's. So a wave of cancelled
-    requests would cost a wave of new connections, and a cancelled invalidation might never reach the server.
-    """
+    """Awaits work that runs to its end even when the caller is cancelled, or waits no longer."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
 
-    async def __call__(self, command: Awaitable[T]) -> T:
-        """The command's result. Raises CacheUnavailable for every error of the client or the server."""
-        task = asyncio.ensure_future(_whole(command))
+    async def __call__(self, work: Awaitable[T], seconds: float | None = None) -> T:
+        """The result. Raises TimeoutError where it is not there in time, and what the work raises."""
+        task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
 
     async def drain(self) -> None:
-        """Wait for the commands that are still running; their errors are nobody's any more."""
+        """Wait for the work that is still running; its errors are nobody's any more."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report it when the caller has gone
 
 
-async def _whole(command: Awaitable[T]) -> T:
-    try:
-        return await command
-    except RedisError as error:
-        raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
+class Cache:
+    """Redis as something one can do without: each command gets ``seconds``, connecting and its one retry included.
+
+    A command that takes longer goes on by itself and is told to nobody. redis-py would close the connection of a
+    cancelled one, lest its reply be read as another's: a wave of cancelled requests would cost a wave of connections,
+    and a cancelled invalidation might never reach the server.
+
+    After a failure only one command in AWAY_SECONDS asks whether the server is back; the others fail at once.
+    """
+
+    def __init__(self, client: Redis, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = client
+        self._seconds = seconds
+        self._clock = clock
+        self._unbroken = Unbroken()
+        self._away = False
+        self._ask_again_at = 0.0
+
+    async def ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """What ``command`` gets of the server. Raises CacheUnavailable for every error of the client or the server."""
+        if self._away and self._clock() < self._ask_again_at:
+            raise CacheUnavailable("Redis did not answer a moment ago; predictions go on without it.")
+        self._ask_again_at = self._clock() + AWAY_SECONDS
+        try:
+            answer = await self._unbroken(command(self.client), self._seconds)
+        except ResponseError as error:  # an answer, too
+            self._away = False
+            raise CacheUnavailable("Redis refused a command; predictions go on without it.") from error
+        except (RedisError, TimeoutError) as error:
+            self._away = True
+            self._ask_again_at = self._clock() + AWAY_SECONDS
+            raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
+        self._away = False
+        return answer
+
+    async def ping(self) -> None:
+        """Raises CacheUnavailable where the server does not answer in time."""
+        await self.ask(lambda redis: redis.ping())
+
+    async def close(self) -> None:
+        """Let running commands end, and close every connection."""
+        await self._unbroken.drain()
+        await self.client.aclose()
 
 
 def _address(url: str) -> str:

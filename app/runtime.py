@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.agreement import verify_reach, verify_signatures
 from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
-from models.contract import FIRST, PAD, UNKNOWN, Contract
+from models.contract import FIRST, PAD, UNKNOWN
 from models.encode import Arrays, encode_items
 from models.golden import GoldenError, replay
 from models.quiet import quiet_start
@@ -27,8 +27,8 @@ with quiet_start():
 
     tf.config.list_physical_devices()  # says which devices it looked for
 
-#: Items beyond the vocabulary that one process keeps a vector for; more stay unknown.
-MAX_ADDED = 10_000
+#: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
+TURN = 1024
 
 
 class _Retrieve(NamedTuple):
@@ -43,6 +43,7 @@ class _Score(NamedTuple):
     length: int
     context: Ids
     candidates: Ids
+    newcomers: Sequence[ItemContent]
 
 
 class Runtime:
@@ -56,15 +57,28 @@ class Runtime:
         self.device = device
         self._module = module
         self._contract = artifact.contract
-        self._added: dict[str, int] = {}
         self._everything = np.arange(artifact.contract.items) >= FIRST
         self._signatures = {name: module.signatures[name] for name in self._contract.signatures()}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
-        limits = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
-        self._encode = Batcher("encode", self._run_encode, self._executor, metrics, **limits)
-        self._retrieve = Batcher("retrieve", self._run_retrieve, self._executor, metrics, **limits)
-        self._score = Batcher("score", self._run_score, self._executor, metrics, **limits)
-        self._embed = Batcher("embed_items", self._run_embed, self._executor, metrics, **limits)
+        size, limit = settings.max_batch, settings.queue_limit
+        self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
+        self._retrieve = Batcher(
+            "retrieve", self._run_retrieve, self._executor, metrics, max_batch=size, queue_limit=limit
+        )
+        rows = max(TURN, size * settings.candidates)
+        self._score = Batcher(
+            "score",
+            self._run_score,
+            self._executor,
+            metrics,
+            max_batch=size,
+            queue_limit=limit,
+            width=lambda job: len(job.candidates),
+            max_rows=rows,
+        )
+        self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
+        for table in self._tables.values():  # a seat for each newcomer that a batch can have
+            table.assign(tf.pad(table, [[0, rows], [0, 0]]))
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -72,9 +86,11 @@ class Runtime:
 
         Raises:
             ArtifactError, ContractError: the artifact is missing, damaged or of another contract.
-            StartupError: no such device, a signature that is not the contract's, or a golden example that differs.
+            StartupError: a setting asks for more than the model retrieves, no such device, a signature that is not the
+                contract's, or a golden example that differs.
         """
         artifact = open_artifact(settings.model_root, settings.model_name, settings.model_version)
+        verify_reach(settings, artifact.contract)
         device = choose_device(settings.device)
         try:
             module = tf.saved_model.load(str(artifact.saved_model))
@@ -84,7 +100,7 @@ class Runtime:
             ) from error
         verify_signatures(module, artifact.contract)
         runtime = cls(artifact, module, device, settings, metrics)
-        runtime._warm_up(settings.max_batch)
+        runtime._warm_up(settings.max_batch, settings.candidates)
         functions = {name: _caller(runtime._call, name) for name in runtime._signatures}
         try:
             replay(artifact.golden(), artifact.contract, artifact.vocabulary, functions)
@@ -95,15 +111,6 @@ class Runtime:
     def close(self) -> None:
         """Let the running batch end and stop the thread."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def item_id(self, name: str) -> int:
-        """The internal id of an item, added ones included; UNKNOWN where there is none."""
-        known = self.artifact.vocabulary.item_id(name)
-        return known if known != UNKNOWN else self._added.get(name, UNKNOWN)
-
-    def item_name(self, item_id: int) -> str:
-        """The external id of an item of the vocabulary. Raises IndexError for ids beyond it."""
-        return self.artifact.vocabulary.item_name(item_id)
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
@@ -116,14 +123,26 @@ class Runtime:
         return await self._retrieve.submit(_Retrieve(state, length, context, allowed), deadline=deadline)
 
     async def score(
-        self, state: NDArray[Any], length: int, context: Ids, candidates: Ids, *, deadline: float
+        self,
+        state: NDArray[Any],
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
     ) -> dict[str, NDArray[Any]]:
-        """For each target its probability, for each value its expectation, of C candidates: each of shape [C]."""
-        return await self._score.submit(_Score(state, length, context, candidates), deadline=deadline)
+        """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
 
-    async def add_items(self, contents: Mapping[str, ItemContent], *, deadline: float) -> dict[str, int]:
-        """Give items outside the vocabulary a vector from their content; returns their internal ids."""
-        return await self._embed.submit(contents, deadline=deadline)
+        Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        """
+        turns = [
+            await self._score.submit(
+                _Score(state, length, context, candidates[start : start + TURN], newcomers), deadline=deadline
+            )
+            for start in range(0, max(1, len(candidates)), TURN)
+        ]
+        return {name: np.concatenate([turn[name] for turn in turns]) for name in turns[0]}
 
     # What runs on the TensorFlow thread.
 
@@ -147,38 +166,38 @@ class Runtime:
 
     def _run_score(self, jobs: Sequence[_Score]) -> list[dict[str, NDArray[Any]]]:
         candidates = np.full((len(jobs), max(len(job.candidates) for job in jobs)), PAD, np.int32)
+        guests: list[ItemContent] = []
         for row, job in zip(candidates, jobs, strict=True):
             row[: len(job.candidates)] = job.candidates
+            new = np.flatnonzero(job.candidates >= self._contract.items)
+            row[new] = self._contract.items + len(guests) + np.arange(len(new))
+            guests += [job.newcomers[i] for i in job.candidates[new] - self._contract.items]
+        if guests:
+            self._seat(guests)
         scored = self._call("score", {**_stack(jobs), "candidates": candidates})
         return [
             {name: values[i, : len(job.candidates)] for name, values in scored.items()} for i, job in enumerate(jobs)
         ]
 
-    def _run_embed(self, jobs: Sequence[Mapping[str, ItemContent]]) -> list[dict[str, int]]:
-        """Append what is new to the module's tables, up to MAX_ADDED items."""
-        wanted = {name: content for job in jobs for name, content in job.items() if name not in self._added}
-        fresh = dict(islice(wanted.items(), MAX_ADDED - len(self._added)))
-        if fresh:
-            self._append(fresh)
-        return [{name: self._added[name] for name in job if name in self._added} for job in jobs]
+    def _seat(self, guests: Sequence[ItemContent]) -> None:
+        """Write items into the tables' rows V, V + 1 and on, where they stay until the next batch takes the seats.
 
-    def _append(self, contents: Mapping[str, ItemContent]) -> None:
+        Nothing is kept: computing vectors takes about a millisecond, and so none is ever that of an older content.
+        """
         rows = encode_items(
-            [content.categories for content in contents.values()],
-            [content.price for content in contents.values()],
-            np.zeros(len(contents)),
+            [content.categories for content in guests],
+            [content.price for content in guests],
+            np.zeros(len(guests)),
             self.artifact.vocabulary,
             self._contract,
         )
-        unknown = np.full(len(contents), UNKNOWN, np.int32)
+        unknown = np.full(len(guests), UNKNOWN, np.int32)
         rows |= self._call("embed_items", {"items": unknown, **rows})
-        for name in ("vectors", "categories", "numbers"):
-            table = getattr(self._module, name)
-            table.assign(tf.concat([table, rows[name]], axis=0))
-        first = self._contract.items + len(self._added)
-        self._added |= {name: first + place for place, name in enumerate(contents)}
+        seats = slice(self._contract.items, self._contract.items + len(guests))
+        for name, table in self._tables.items():
+            table[seats].assign(rows[name])  # in place; scatter_update would make every later read a copy
 
-    def _warm_up(self, max_batch: int) -> None:
+    def _warm_up(self, max_batch: int, candidates: int) -> None:
         """Run every function at the smallest and the largest batch, so that no request pays for a first time."""
         contract = self._contract
         length, width = contract.state_shape
@@ -195,7 +214,8 @@ class Runtime:
             }
             self._call("encode", history)
             self._call("retrieve", {**scene, "allowed": self._everything[None]})
-            self._call("score", {**scene, "candidates": np.zeros((size, 100), np.int32)})
+            self._call("score", {**scene, "candidates": np.zeros((size, candidates), np.int32)})
+        self._seat([ItemContent(None, (), None, available=True)])
 
 
 def choose_device(wanted: str) -> str:
@@ -214,33 +234,11 @@ def choose_device(wanted: str) -> str:
         return "cpu"
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    # TF32, TensorFlow's default from Ampere on, keeps 10 of a float32's 23 bits in matrix products. But golden examples
+    # are recorded on a CPU and must come out within 1e-4, and what is served must be what was evaluated.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return f"gpu:0 {name}"
-
-
-def verify_signatures(module: Any, contract: Contract) -> None:
-    """Compare what the SavedModel offers with the contract. Raises StartupError at the first difference."""
-    for name, signature in contract.signatures().items():
-        if name not in module.signatures:
-            raise StartupError(f"The model offers no signature {name!r}; export it again.")
-        function = module.signatures[name]
-        offered = {
-            "inputs": function.structured_input_signature[1],
-            "outputs": function.structured_outputs,
-        }
-        for side, promised in (("inputs", signature.inputs), ("outputs", signature.outputs)):
-            if set(offered[side]) != set(promised):
-                raise StartupError(
-                    f"The model's {name} has the {side} {sorted(offered[side])}, the contract wants "
-                    f"{sorted(promised)}; export it again."
-                )
-            for key, spec in promised.items():
-                found = offered[side][key]
-                if found.dtype.name != spec.dtype or not found.shape.is_compatible_with(spec.shape):
-                    raise StartupError(
-                        f"The model's {name} has {key} as {found.dtype.name}{found.shape}, the contract wants "
-                        f"{spec.dtype}{spec.shape}; export it again."
-                    )
 
 
 def _caller(call: Callable[[str, Arrays], Arrays], name: str) -> Callable[[Arrays], Arrays]:

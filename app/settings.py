@@ -61,10 +61,16 @@ class Settings(BaseSettings):
         default=3600, ge=1, le=30 * 86400, description="How long a user's state stays cached."
     )
     redis_timeout_ms: int = Field(
-        default=250, ge=1, le=60_000, description="Longest wait for Redis before going on without."
+        default=250,
+        ge=1,
+        le=60_000,
+        description="Longest wait for an answer of Redis, retry included, before going on without.",
     )
     mongo_timeout_ms: int = Field(
-        default=1000, ge=1, le=60_000, description="Longest wait for MongoDB before going on without."
+        default=1000,
+        ge=1,
+        le=60_000,
+        description="Longest wait for an answer of MongoDB, retry included, before going on without.",
     )
     deadline_ms: int = Field(default=2000, ge=1, le=600_000, description="A request past this age is answered 504.")
     candidates: int = Field(

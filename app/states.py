@@ -17,7 +17,7 @@ import structlog
 
 from app.errors import CacheUnavailable
 from app.invalidations import Invalidations, user_key
-from app.redis import Redis, ResponseError, Unbroken
+from app.redis import Cache, ResponseError
 from app.state_codec import GENERATION_BYTES, CachedState, CorruptState, StateCodec
 from models.contract import Contract
 
@@ -83,7 +83,7 @@ class RedisStates:
     """States of one model in Redis. Use it as an async context, which carries the retries of failed invalidations.
 
     Args:
-        client: an open Redis client.
+        cache: an open Redis.
         model_key: tells the states of one model from those of another: name, version and content of its artifact.
         contract: of that model.
         ttl: seconds a state lives.
@@ -93,7 +93,7 @@ class RedisStates:
 
     def __init__(
         self,
-        client: Redis,
+        cache: Cache,
         model_key: str,
         contract: Contract,
         ttl: float,
@@ -101,14 +101,13 @@ class RedisStates:
         on_waiting: Callable[[int], None] = lambda count: None,
         on_corrupt: Callable[[], None] = lambda: None,
     ) -> None:
-        self.invalidations = Invalidations(client, ttl, on_waiting=on_waiting)
+        self.invalidations = Invalidations(cache, ttl, on_waiting=on_waiting)
         self.corrupt = 0
-        self._client = client
+        self._cache = cache
         self._field = f"s:{model_key}"
         self._codec = StateCodec(contract)
         self._ttl = ttl
         self._on_corrupt = on_corrupt
-        self._unbroken = Unbroken()
 
     async def __aenter__(self) -> Self:
         await self.invalidations.__aenter__()
@@ -118,7 +117,6 @@ class RedisStates:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.invalidations.__aexit__(kind, error, trace)
-        await self._unbroken.drain()
 
     async def get(self, user_id: str) -> Lookup:
         """One round trip, or two where the user has no generation yet. Raises CacheUnavailable."""
@@ -148,9 +146,8 @@ class RedisStates:
         if not generation or self.invalidations.bypasses(user_id):
             return False
         blob = self._codec.pack(user_id, generation, cached)
-        reply = await self._unbroken(
-            self._client.eval(_PUT, 1, user_key(user_id), generation, self._field, blob, self._milliseconds)
-        )
+        arguments = user_key(user_id), generation, self._field, blob, self._milliseconds
+        reply = await self._cache.ask(lambda redis: redis.eval(_PUT, 1, *arguments))
         return bool(reply)
 
     async def invalidate(self, user_ids: Iterable[str]) -> None:
@@ -159,7 +156,7 @@ class RedisStates:
 
     async def _read(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         try:
-            reply = await self._unbroken(self._client.hmget(user_key(user_id), ["g", self._field]))
+            reply = await self._cache.ask(lambda redis: redis.hmget(user_key(user_id), ["g", self._field]))
         except CacheUnavailable as error:
             if isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith("WRONGTYPE"):
                 self._count_corrupt("no hash")
@@ -170,10 +167,8 @@ class RedisStates:
 
     async def _begin(self, user_id: str) -> bytes:
         """The user's generation; made up here if there is none, in one step, so that two readers agree on one."""
-        fresh = os.urandom(GENERATION_BYTES)
-        reply: bytes = await self._unbroken(
-            self._client.eval(_BEGIN, 1, user_key(user_id), fresh, self._milliseconds, GENERATION_BYTES)
-        )
+        arguments = user_key(user_id), os.urandom(GENERATION_BYTES), self._milliseconds, GENERATION_BYTES
+        reply: bytes = await self._cache.ask(lambda redis: redis.eval(_BEGIN, 1, *arguments))
         return reply
 
     @property

@@ -77,7 +77,8 @@ class Visitors:
         A request with session events is encoded for itself and never cached: the cache holds stored events only.
 
         Raises:
-            Overloaded, DeadlineExceeded: from the model's queue.
+            Overloaded: the model's queue is full.
+            DeadlineExceeded: the history or the model took too long.
         """
         if request.user_id is None or request.session:
             return await self._with_session(request, now, deadline, degraded)
@@ -90,7 +91,9 @@ class Visitors:
             degraded.add("history")
             return await self._encode(NOBODY, "computed", now, deadline)
         visitor = await self._encode(record, "computed", now, deadline)
-        if lookup is not None:
+        # A user without events costs no encoding; and were they remembered, a history loaded past POST /events would go
+        # unnoticed until the state expires.
+        if lookup is not None and visitor.length:
             await self._remember(request.user_id, lookup.generation, visitor, degraded)
         return visitor
 
@@ -136,7 +139,7 @@ class Visitors:
             total=found.total,
             last_at=found.last_at,
             profile=found.profile,
-            source="cached" if found.total else "anonymous",
+            source="cached",
             computed_at=found.computed_at,
         )
 
@@ -147,7 +150,8 @@ class Visitors:
             history = to_history(record.events, self._vocabulary, self._contract)
             profile = encode_profile(record.profile, self._vocabulary, self._contract)
             if len(history):
-                state = await self._model.encode(encode_history(history, self._contract), deadline=deadline)
+                async with within(deadline):
+                    state = await self._model.encode(encode_history(history, self._contract), deadline=deadline)
             else:  # nothing to encode; a length of 0 tells the model so
                 state = np.zeros(self._contract.state_shape, self._contract.state_dtype)
         return Visitor(

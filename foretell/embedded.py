@@ -163,17 +163,17 @@ def _running(
     """Start a store on a free port, wait until it answers, and stop it at the end."""
     for attempts_left in reversed(range(PORT_ATTEMPTS)):
         port = _free_port()
-        child = Child(name, command(port), data_dir, data_dir / f"{name.lower()}.log")
         try:
-            child.wait_until(partial(answers, url.format(port=port), child.pid), START_SECONDS)
+            child = Child(name, command(port), data_dir, data_dir / f"{name.lower()}.log")
+            try:
+                child.wait_until(partial(answers, url.format(port=port), child.pid), START_SECONDS)
+            except BaseException:  # a signal, too
+                child.stop()
+                raise
             break
         except ChildError as error:
-            child.stop()
             if not attempts_left or not _listens(port):
                 raise EmbeddedError(str(error)) from error
-        except BaseException:  # Ctrl-C while it starts
-            child.stop()
-            raise
     try:
         yield url.format(port=port)
     finally:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pymongo
@@ -16,16 +15,14 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from app.event_store import StoredEvent
+from app.mongo import EVENT_INDEX, Document, taken
 from models.datasets.dataset import Dataset
 
-Document = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 
 #: Documents in one insert. On SecantusDB the size makes no difference from 500 to 10,000; MongoDB likes large ones.
 BATCH = 2000
-#: The same index the service ensures (app.mongo.EVENT_INDEX; foretell does not import app for one line).
-EVENT_INDEX = [("user_id", pymongo.ASCENDING), ("at", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]
-DUPLICATE_KEY = 11000
 
 
 class LoadError(Exception):
@@ -129,9 +126,8 @@ def _mark(store: Database[Document], mark: Document, *, complete: bool) -> None:
 def _insert_all(store: Database[Document], dataset: Dataset, limit: int | None, progress: Progress) -> dict[str, int]:
     users = dataset.users if limit is None else dataset.users.head(limit)
     events = dataset.events if limit is None else dataset.events.join(users, on="user_id", how="semi")
-    now = datetime.now(UTC)
     sources: list[tuple[str, pl.DataFrame, Callable[[Document], Document]]] = [
-        ("items", dataset.items, lambda row: _item(row, now)),
+        ("items", dataset.items, _item),
         ("users", users, _user),
         ("events", events, _event),
     ]
@@ -154,22 +150,19 @@ def _insert(collection: Collection[Document], documents: list[Document]) -> None
     try:
         collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        if any(failure["code"] != DUPLICATE_KEY for failure in error.details["writeErrors"]):
-            raise
+        taken(error)
 
 
 def _event(row: Document) -> Document:
-    document = {"_id": row["event_id"]}
-    document |= {name: row[name] for name in ("user_id", "item_id", "type", "at")}
-    document |= {name: row[name] for name in ("value", "request_id") if row.get(name) is not None}
-    if context := _prefixed(row, "context_"):
-        document["context"] = context
-    return document
+    names = ("event_id", "user_id", "item_id", "type", "at", "value", "request_id")
+    event = StoredEvent(**{name: row[name] for name in names}, context=_prefixed(row, "context_"))
+    return event.to_document()
 
 
-def _item(row: Document, now: datetime) -> Document:
+def _item(row: Document) -> Document:
+    """Stamped when it is sent, not when the load began: a running service asks for what changed since its last look."""
     names = ("title", "categories", "price", "available")
-    return {"_id": row["item_id"], **{name: row[name] for name in names}, "updated_at": now}
+    return {"_id": row["item_id"], **{name: row[name] for name in names}, "updated_at": datetime.now(UTC)}
 
 
 def _user(row: Document) -> Document:

@@ -37,12 +37,11 @@ def open_shop(mongo_url: str, database: str) -> Shopper:
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url, serverSelectionTimeoutMS=5000)
     with client:
         meta = client[database]["meta"]
-        if loaded_key(mongo_url, database) != KEY:
+        known = meta.find_one({"_id": "shopper"}) if loaded_key(mongo_url, database) == KEY else None
+        if known is None:  # not loaded, or cut short after the load: then only the shopper is found again
             shopper = _make_and_load(mongo_url, database)
-            document = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
-            meta.replace_one({"_id": "shopper"}, document, upsert=True)
-        known = meta.find_one({"_id": "shopper"})
-    assert known is not None  # written by whoever loaded the shop
+            known = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
+            meta.replace_one({"_id": "shopper"}, known, upsert=True)
     return Shopper(known["user_id"], tuple(known["items"]))
 
 

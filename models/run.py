@@ -52,7 +52,7 @@ class TrainConfig:
     size: str = "tiny"
     epochs: int = 30
     patience: int = 3
-    minutes: float = 8.0
+    minutes: float = 7.0
     batch: int = 64
     per_window: int = 96
     learning_rate: float = 2e-3

@@ -10,7 +10,7 @@ import pytest
 from app import mongo as mongo_module
 from app import redis as redis_module
 from app.mongo import Mongo
-from app.redis import Redis
+from app.redis import Cache, Redis
 from foretell.embedded import EmbeddedStores
 
 #: Generous, because a busy machine must not fail a test.
@@ -36,9 +36,15 @@ async def mongo(stores: EmbeddedStores) -> AsyncIterator[Mongo]:
 
 
 @pytest.fixture
-async def redis(stores: EmbeddedStores) -> AsyncIterator[Redis]:
-    """A client of the session's Valkey, emptied before each test."""
-    client = await redis_module.connect(stores.redis_url, TIMEOUT_MS)
-    await client.flushdb()
-    yield client
-    await client.aclose()
+async def cache(stores: EmbeddedStores) -> AsyncIterator[Cache]:
+    """The session's Valkey as the service opens it, emptied before each test."""
+    opened = await redis_module.connect(stores.redis_url, TIMEOUT_MS)
+    await opened.client.flushdb()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def redis(cache: Cache) -> Redis:
+    """The client behind ``cache``, to look at the Valkey and to change it."""
+    return cache.client

@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.dependencies import HealthDep
-from app.errors import error_response
 from app.responses import json_response
 
 router = APIRouter(prefix="/health", tags=["operations"])
@@ -19,13 +18,10 @@ async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get(
-    "/ready", summary="Are requests welcome?", responses={503: {"description": "No: the reason is in `detail`."}}
-)
+@router.get("/ready", summary="Are requests welcome?")
 async def ready(health: HealthDep) -> Response:
-    """200 from the moment the port opens until shutdown. A lost store is named in `degraded`, not a reason for 503."""
-    if health.stopping:
-        return error_response(503, {"error": "not_ready", "detail": "The service is shutting down."})
+    """Always 200: the port opens when the model is warm, and closes first at shutdown. A lost store is named in
+    `degraded`; the service answers without it."""
     parts = await health.parts()
     lost = [name for name, part in parts.items() if part == "lost"]
     body: dict[str, Any] = {"status": "ready", "parts": {"model": "ok", **parts}, "degraded": lost}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-import urllib.error
-import urllib.request
-from contextlib import ExitStack
+import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -15,12 +12,10 @@ from urllib.parse import quote
 import typer
 
 from foretell.console import USAGE, console, fail
+from foretell.signals import follow_terminal, handled, leave
 
 if TYPE_CHECKING:
-    from app.settings import Settings
     from foretell.shop import Shopper
-
-POLL_SECONDS = 0.2
 
 
 def demo(
@@ -36,48 +31,70 @@ def demo(
     """Show Foretell predicting: start stores, load a synthetic shop, serve the shipped model.
 
     FORETELL_REDIS_URL and FORETELL_MONGO_URL point it at real stores; what is not set is embedded.
+    It serves with one worker.
     """
     from pymongo.errors import PyMongoError
 
-    from app.settings import SettingsError, load_settings
-    from foretell.commands.serve import run
-    from foretell.embedded import EmbeddedError, EmbeddedStores
+    from app.settings import SettingsError
+    from foretell.embedded import EmbeddedError
     from foretell.loading import LoadError
-    from foretell.shop import open_shop
+    from foretell.server import ListenError
 
-    redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
     try:
-        settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
-        if load_only:
-            print_requests(settings, open_shop(settings.mongo_url, settings.mongo_database))
-            return
-        with ExitStack() as stack:
-            stores = stack.enter_context(EmbeddedStores(data_dir, redis_url=redis_url, mongo_url=mongo_url))
-            settings = load_settings(host=host, port=port, redis_url=stores.redis_url, mongo_url=stores.mongo_url)
-            shopper = open_shop(settings.mongo_url, settings.mongo_database)
-            threading.Thread(target=announce, args=(settings, shopper), daemon=True).start()
-            code = run(settings)
+        with handled(leave, signal.SIGTERM, signal.SIGHUP):
+            code = load(host, port) if load_only else show(host, port, data_dir)
     except SettingsError as error:
         fail("\n".join(error.problems), USAGE)
-    except (EmbeddedError, LoadError) as error:
+    except (EmbeddedError, ListenError, LoadError) as error:
         fail(str(error))
     except PyMongoError as error:
         fail(f"MongoDB stopped answering ({type(error).__name__}); run the demo again.")
     raise typer.Exit(code)
 
 
-def announce(settings: Settings, shopper: Shopper) -> None:
-    """Wait until the service is ready, then print what to try."""
-    base = base_url(settings)
-    while not _ready(base):
-        time.sleep(POLL_SECONDS)
-    console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}).")
-    print_requests(settings, shopper)
+def load(host: str | None, port: int | None) -> int:
+    """Make sure that the shop is in the MongoDB of the settings, for a service that runs elsewhere."""
+    from app.settings import load_settings
+    from foretell.server import base_url
+    from foretell.shop import open_shop
+
+    settings = load_settings(host=host, port=port)
+    shopper = open_shop(settings.mongo_url, settings.mongo_database)
+    print_requests(base_url(settings.host, settings.port), shopper)
+    return 0
 
 
-def print_requests(settings: Settings, shopper: Shopper) -> None:
+def show(host: str | None, port: int | None, data_dir: Path) -> int:
+    """Everything on this machine until a signal comes; what can fail at once (settings, port, folder) comes first."""
+    from app.settings import load_settings
+    from foretell.commands.serve import run
+    from foretell.embedded import EmbeddedStores
+    from foretell.server import base_url, bind
+    from foretell.shop import open_shop
+
+    # One worker: it is this process, so nothing of the service can outlive it.
+    settings = load_settings(host=host, port=port, workers=1)
+    redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
+    with (
+        bind(settings.host, settings.port) as listener,
+        EmbeddedStores(data_dir, redis_url=redis_url, mongo_url=mongo_url) as stores,
+    ):
+        follow_terminal()  # now, because a child is best started before there are threads
+        settings = settings.model_copy(update={"redis_url": stores.redis_url, "mongo_url": stores.mongo_url})
+        shopper = open_shop(settings.mongo_url, settings.mongo_database)
+        base = base_url(settings.host, listener.getsockname()[1])
+        return run(settings, listener, partial(announce, base, shopper, settings.model_name))
+
+
+def announce(base: str, shopper: Shopper, model: str) -> None:
+    """Say that it is ready, and what to try."""
+    console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {model}).")
+    print_requests(base, shopper)
+
+
+def print_requests(base: str, shopper: Shopper) -> None:
     """Lines that can be pasted into a browser and a terminal."""
-    base, user = base_url(settings), shopper.user_id
+    user = shopper.user_id
     named = ", ".join(f'"{item}"' for item in shopper.items)
     click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click"'
     console.print(
@@ -101,17 +118,3 @@ curl -s {base}/metrics | grep foretell_state_lookups
 """,
         soft_wrap=True,
     )
-
-
-def base_url(settings: Settings) -> str:
-    """Where a browser on this machine finds the service."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
-    return f"http://{host}:{settings.port}"
-
-
-def _ready(base: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{base}/health/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -134,21 +134,17 @@ class Dataset:
         if folder.exists() and not (folder / INFO).is_file() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(f"{folder} exists and holds no data set; choose another folder or remove it.")
         draft = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-        old = draft.with_name(draft.name + "-old")
         try:
             draft.mkdir(parents=True)
             for name, frame in self._frames().items():
                 frame.write_parquet(draft / f"{name}.parquet", compression="zstd", compression_level=6)
             text = json.dumps(self.info, indent=1, ensure_ascii=False) + "\n"
             (draft / INFO).write_text(text, encoding="utf-8")
-            if folder.exists():
-                os.rename(folder, old)
-            os.rename(draft, folder)
+            _replace(folder, draft)
         except OSError as error:
             raise DatasetError(f"{folder} cannot be written ({error}).") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
     def read(cls, folder: Path) -> Dataset:
@@ -184,6 +180,19 @@ def rebase(dataset: Dataset, now: datetime) -> Dataset:
     frames = [dataset.events] if dataset.exposures is None else [dataset.events, dataset.exposures]
     newest = [at for at in (frame["at"].max() for frame in frames) if isinstance(at, datetime)]
     return shift(dataset, (now - max(newest)) // timedelta(weeks=1)) if newest else dataset
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    """Put the draft in the folder's place; where that fails, the folder is what it was."""
+    old = draft.with_name(draft.name + "-old")
+    try:
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(draft, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _facts(

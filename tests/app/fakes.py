@@ -6,7 +6,7 @@ A part whose ``lost`` is set raises what the real one raises when its server is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class FakeRuntime:
 
     A state row is the tail every state has: type and item of an event.
     With c the internal id of a candidate and n the events in the state:
-    click = 1 / (c + 1), purchase = click * (n + 1) / 10, amount = 10 * c. Retrieval prefers low ids.
+    click = 1 / (c + 1), purchase = click * (n + 1) / 10, amount = 10 * c, a newcomer's its price. Retrieval prefers low
+    ids.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -83,21 +84,6 @@ class FakeRuntime:
         self.hangs = False
         self.encoded: list[Arrays] = []
         self.contexts: list[list[int]] = []
-        self.added: dict[str, int] = {}
-
-    def item_id(self, name: str) -> int:
-        """See :class:`app.model.Model`."""
-        return self.added.get(name, VOCABULARY.item_id(name))
-
-    def item_name(self, item_id: int) -> str:
-        """See :class:`app.model.Model`."""
-        return VOCABULARY.item_name(item_id)
-
-    async def add_items(self, contents: Mapping[str, ItemContent], *, deadline: float) -> dict[str, int]:
-        """See :class:`app.model.Model`."""
-        for name in contents:
-            self.added.setdefault(name, CONTRACT.items + len(self.added))
-        return {name: self.added[name] for name in contents}
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """See :class:`app.model.Model`."""
@@ -118,13 +104,23 @@ class FakeRuntime:
         return ids[order], scores[order]
 
     async def score(
-        self, state: NDArray[Any], length: int, context: Ids, candidates: Ids, *, deadline: float
+        self,
+        state: NDArray[Any],
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
     ) -> dict[str, NDArray[Any]]:
         """See :class:`app.model.Model`."""
         await self._work()
         self.contexts.append(context.tolist())
         click = 1.0 / (candidates + 1.0)
-        columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": 10.0 * candidates}
+        amount = 10.0 * candidates
+        for i, content in enumerate(newcomers):
+            amount[candidates == CONTRACT.items + i] = content.price
+        columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": amount}
         return {name: column.astype(np.float32) for name, column in columns.items()}
 
     async def _work(self) -> None:
@@ -254,17 +250,14 @@ class FakeCatalogue:
         categories: Collection[str] = (),
         min_price: float | None = None,
         max_price: float | None = None,
-        exclude: Iterable[str] = (),
     ) -> NDArray[np.bool_] | None:
         """See :class:`app.offer.Offer`."""
         mask = np.zeros(CONTRACT.items, np.bool_)
-        unwanted = set(exclude)
         for name in ITEMS:
             content = self.contents[name]
             price = np.nan if content.price is None else content.price
             mask[VOCABULARY.item_id(name)] = (
-                name not in unwanted
-                and content.available
+                content.available
                 and (not categories or bool(set(categories) & set(content.categories)))
                 and (min_price is None or price >= min_price)
                 and (max_price is None or price <= max_price)

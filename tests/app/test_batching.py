@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,55 @@ def test_everybody_gets_their_own_answer_and_only_bad_input_fails(
         else:
             assert result == 2 * job
     assert all(len(batch) <= max_batch for batch in model.batches)
+
+
+class PaddingModel:
+    """Doubles rows of numbers in one array, padded to the longest, as the runtime scores candidates."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, jobs: Sequence[list[int]]) -> list[list[int]]:
+        rows = np.zeros((len(jobs), max(len(job) for job in jobs)), np.int64)
+        for row, job in zip(rows, jobs, strict=True):
+            row[: len(job)] = job
+        self.seen += jobs
+        self.shapes.append(rows.shape)
+        return [row[: len(job)].tolist() for row, job in zip(2 * rows, jobs, strict=True)]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    widths=st.lists(st.sampled_from([0, 1, 2, 3, 10, 40]), max_size=40),
+    max_batch=st.integers(1, 8),
+    max_rows=st.integers(1, 50),
+)
+def test_a_batch_is_bounded_in_rows_and_the_queue_keeps_its_order(
+    executor: ThreadPoolExecutor, widths: list[int], max_batch: int, max_rows: int
+) -> None:
+    """Whatever the widths: own answers, first come first served, and only a job wider than the bound exceeds it."""
+    model = PaddingModel()
+    doubler = Batcher(
+        "double", model, executor, Metrics(), max_batch=max_batch, queue_limit=100, width=len, max_rows=max_rows
+    )
+    jobs = [[1000 * place + i for i in range(width)] for place, width in enumerate(widths)]
+
+    async def submit_all() -> list[list[int]]:
+        return await asyncio.gather(*(doubler.submit(job, deadline=FOREVER) for job in jobs))
+
+    assert asyncio.run(submit_all()) == [[2 * number for number in job] for job in jobs]
+    assert model.seen == jobs
+    assert all(count <= max_batch and (count == 1 or count * width <= max_rows) for count, width in model.shapes)
+
+
+async def test_a_wide_job_neither_overtakes_nor_is_overtaken(executor: ThreadPoolExecutor) -> None:
+    """Bound 6: [2, 2, 2] fit; 5 would make them 20 rows, so it starts the next batch, alone with nobody."""
+    model = PaddingModel()
+    doubler = Batcher("double", model, executor, Metrics(), max_batch=8, queue_limit=100, width=len, max_rows=6)
+    jobs = [[1, 1], [2, 2], [3, 3], [4] * 5, [5], [6]]
+    await asyncio.gather(*(doubler.submit(job, deadline=FOREVER) for job in jobs))
+    assert model.shapes == [(3, 2), (1, 5), (2, 1)]
 
 
 async def test_an_idle_model_starts_at_once_and_a_busy_one_finds_a_batch(executor: ThreadPoolExecutor) -> None:

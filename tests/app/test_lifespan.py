@@ -16,7 +16,7 @@ from app.errors import StartupError, Unreachable
 from app.lifespan import patiently
 from app.main import create_app
 from app.metrics import Metrics
-from app.mongo import Mongo
+from app.mongo import Mongo, Refused
 from app.redis import Redis
 from app.settings import Settings
 from foretell.embedded import EmbeddedStores
@@ -83,7 +83,40 @@ async def test_computed_then_cached_then_an_event_then_computed_and_one_longer(r
         assert 'foretell_state_lookups_total{outcome="hit"} 1.0' in metrics
         assert 'foretell_events_total{outcome="accepted"} 2.0' in metrics
         assert 'foretell_model_info{device="fake"' in metrics
-        assert "foretell_ready 1.0" in metrics
+
+
+async def test_a_history_loaded_beside_the_running_service_is_in_the_next_answer(real: Settings, mongo: Mongo) -> None:
+    """As ``foretell import --mongo`` does it: past POST /events, so nobody invalidates anything."""
+    async with _served(real) as client:
+        assert await _provenance(client) == ("anonymous", 0, [])
+        event = {"_id": "e1", "user_id": "u", "item_id": "shoe", "type": "click", "at": datetime.now(UTC)}
+        await mongo.database.events.insert_one(event)
+        assert await _provenance(client) == ("computed", 1, [])
+
+
+async def test_documents_written_wrongly_fail_neither_the_start_nor_an_answer(real: Settings, mongo: Mongo) -> None:
+    await mongo.database.items.insert_one({"_id": "shoe", "categories": [["Dairy"]]})
+    await mongo.database.users.insert_one({"_id": "u", "profile": "DE"})
+    await mongo.database.events.insert_one({"_id": "e1", "user_id": "u", "item_id": "shoe", "type": "click", "at": "1"})
+    async with _served(real) as client:
+        assert await _provenance(client) == ("anonymous", 1, [])
+        metrics = (await client.get("/metrics")).text
+    for collection in ("events", "items", "users"):
+        assert f'foretell_unreadable_documents_total{{collection="{collection}"}} 1.0' in metrics
+
+
+async def test_a_mongodb_that_forbids_what_the_start_needs_says_so(
+    real: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a password MongoDB still answers a ping; the first real command is refused."""
+
+    async def refuse(self: Mongo) -> None:
+        raise Refused("not authorized on foretell")
+
+    monkeypatch.setattr(Mongo, "ensure_indexes", refuse)
+    with pytest.raises(StartupError, match=r"MongoDB at .* refuses us \(not authorized on foretell\)"):
+        async with _served(real):
+            pass
 
 
 async def test_the_catalogue_gives_titles_filters_and_categories(real: Settings, mongo: Mongo) -> None:

@@ -36,7 +36,7 @@ def test_one_scrape_sums_over_all_worker_processes(tmp_path: Path) -> None:
     """Two processes count 1 and 2 events, one after the other; a scrape of either shows 3, and live gauges of none."""
     code = (
         "import sys; from app.metrics import Metrics; m = Metrics()\n"
-        "m.events.labels('accepted').inc(int(sys.argv[1])); m.ready.set(1); m.stages.labels('score').observe(0.1)\n"
+        "m.events.labels('accepted').inc(int(sys.argv[1])); m.in_flight.set(1); m.stages.labels('score').observe(0.1)\n"
         "sys.stdout.write(m.render().decode()); m.close()"
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.offer import Filtered
+from app.offer import Filtered, Named
 from app.schemas import Filters, Price
+from models.contract import FIRST, PAD, UNKNOWN
 from tests.app.fakes import CONTRACT, ITEMS, VOCABULARY, FakeCatalogue
 
 prices = st.none() | st.sampled_from([0.0, 8.0, 15.0, 40.0, 79.0, 80.0, 200.0])
 categories = st.none() | st.lists(st.sampled_from(["feet", "head", "shoes", "hats", "cars"]), min_size=1)
+
+
+def names(filtered: Filtered, named: Named) -> list[str]:
+    """External ids of the named items that pass."""
+    by_id = {item: name for name, item in named.ids.items()}
+    return [by_id[item] for item in filtered.of(named).tolist()]
 
 
 @given(categories, prices, prices, st.sets(st.sampled_from(ITEMS)))
@@ -20,19 +28,35 @@ def test_mask_and_content_agree_and_hold_what_the_filters_say(
     if low is not None and high is not None and low > high:
         low, high = high, low
     catalogue = FakeCatalogue()
-    filtered = Filtered(Filters(categories=wanted, price=Price(min=low, max=high)), catalogue, seen)
-    for name in ITEMS:
-        content = catalogue.contents[name]
-        passes = filtered.passes(name, VOCABULARY.item_id(name))
-        assert passes == filtered.passes(name, CONTRACT.items, content)
-        if passes:
-            assert name not in seen
-            assert wanted is None or set(wanted) & set(content.categories)
-            assert low is None or (content.price is not None and content.price >= low)
-            assert high is None or (content.price is not None and content.price <= high)
+    ids = VOCABULARY.item_ids(seen)
+    filtered = Filtered(Filters(categories=wanted, price=Price(min=low, max=high)), catalogue, ids, CONTRACT.items)
+    known = Named.of(ITEMS, VOCABULARY, {})
+    as_newcomers = Named.of(ITEMS, VOCABULARY, {name: catalogue.contents[name] for name in ITEMS})
+    passing = names(filtered, known)
+    assert passing == [name for name in names(filtered, as_newcomers) if name not in seen]
+    for content in (catalogue.contents[name] for name in passing):
+        assert wanted is None or set(wanted) & set(content.categories)
+        assert low is None or (content.price is not None and content.price >= low)
+        assert high is None or (content.price is not None and content.price <= high)
+    mask = np.ones(CONTRACT.items, np.bool_) if filtered.mask is None else filtered.mask
+    assert passing == [name for name in ITEMS if mask[VOCABULARY.item_id(name)]]
 
 
 def test_an_empty_price_range_asks_for_nothing() -> None:
-    filtered = Filtered(Filters(price=Price()), FakeCatalogue(), set())
+    filtered = Filtered(Filters(price=Price()), FakeCatalogue(), np.zeros(0, np.int32), CONTRACT.items)
     assert filtered.mask is None
-    assert filtered.passes("scarf", CONTRACT.items, FakeCatalogue().contents["scarf"])
+    contents = {"glove": FakeCatalogue().contents["glove"]}
+    assert names(filtered, Named.of(["scarf", "glove"], VOCABULARY, contents)) == ["scarf", "glove"]
+
+
+def test_seen_items_are_left_out_by_internal_id_and_unknown_ones_are_harmless() -> None:
+    seen = np.array([UNKNOWN, FIRST + 1, FIRST + 1], np.int32)
+    mask = Filtered(Filters(), FakeCatalogue(), seen, CONTRACT.items).mask
+    assert mask is not None
+    assert [item for item in range(CONTRACT.items) if not mask[item]] == [PAD, UNKNOWN, FIRST + 1]
+
+
+def test_newcomers_get_ids_of_this_request_and_nobody_else_one() -> None:
+    glove = FakeCatalogue().contents["glove"]
+    named = Named.of(["ghost", "glove", "hat", "glove"], VOCABULARY, {"glove": glove})
+    assert named.ids == {"glove": CONTRACT.items, "hat": VOCABULARY.item_id("hat")}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from fastapi import Request
+from starlette.types import Message
 
-from app.errors import Overloaded
+from app.catalogue import ItemContent
+from app.errors import DeadlineExceeded, Overloaded
+from app.metrics import Metrics
+from app.middleware import ARRIVED
+from app.routes.predict import predict
 from app.schemas import PredictResponse
 from models.artifact import Artifact
 from tests.app.conftest import House, serving
@@ -146,6 +155,27 @@ async def test_an_item_only_the_catalogue_knows_is_predicted_from_its_content(ho
     answer = await house.predict(user_id="u", items=["glove"])
     assert [entry["item_id"] for entry in answer["predictions"]] == ["glove"]
     assert answer["warnings"] == []
+    assert answer["predictions"][0]["expected"] == {"amount": 20.0}
+
+
+async def test_a_changed_content_counts_at_once(house: House) -> None:
+    await house.predict(user_id="u", items=["glove"])
+    house.catalogue.contents["glove"] = ItemContent("Fine glove", ("hands",), 35.0, available=True)
+    answer = await house.predict(user_id="u", items=["glove"], rank="items")
+    assert answer["predictions"][0]["expected"] == {"amount": 35.0}
+    assert answer["recommendations"][0]["title"] == "Fine glove"
+
+
+async def test_newcomers_of_one_request_keep_their_own_content(house: House) -> None:
+    house.catalogue.contents["mitten"] = ItemContent("Mitten", ("hands",), 12.0, available=True)
+    answer = await house.predict(user_id="u", items=["mitten", "ghost", "shoe", "glove"], rank="items")
+    amounts = {entry["item_id"]: entry["expected"]["amount"] for entry in answer["predictions"]}
+    assert amounts == {"mitten": 12.0, "shoe": 20.0, "glove": 20.0}
+    assert {entry["item_id"]: entry["title"] for entry in answer["recommendations"]} == {
+        "mitten": "Mitten",
+        "shoe": "Red shoe",
+        "glove": "Glove",
+    }
 
 
 async def test_an_item_nobody_knows_is_left_out_and_named_once(house: House) -> None:
@@ -296,3 +326,31 @@ async def test_a_passed_deadline_is_504(artifact: Artifact, house: House) -> Non
         response = await hanging.client.post("/predict", json={"user_id": "u"})
     assert response.status_code == 504
     assert response.json()["error"] == "deadline_exceeded"
+
+
+async def test_a_body_that_trickles_in_is_504_at_the_deadline(artifact: Artifact, house: House) -> None:
+    """The deadline counts from the request's arrival; without it this request would never end."""
+    slow = House(FakeRuntime(artifact), house.settings.model_copy(update={"deadline_ms": 20}))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"user_id":'
+        await asyncio.Event().wait()
+
+    async with serving(slow):
+        request = slow.client.post("/predict", content=body(), headers={"content-type": "application/json"})
+        response = await asyncio.wait_for(request, 60)
+    assert response.status_code == 504
+
+
+async def test_the_deadline_counts_from_the_arrival(house: House) -> None:
+    """A request that arrived an hour ago, by the middleware's clock, is too late before its body is read."""
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)  # one turn of the loop, as a socket would need
+        return {"type": "http.request", "body": b'{"user_id": "u"}'}
+
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "headers": headers, ARRIVED: time.perf_counter() - 3600}, receive)
+    async with house.open(house.settings, Metrics()) as state:
+        with pytest.raises(DeadlineExceeded):
+            await predict(request, state["predictor"], house.settings, "r1")

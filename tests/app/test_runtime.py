@@ -6,20 +6,26 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.agreement import verify_reach, verify_signatures
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
-from app.runtime import Runtime, choose_device, verify_signatures
+from app.runtime import Runtime, choose_device
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact, publish
-from models.contract import FIRST, UNKNOWN
-from models.encode import Event, encode_history, to_history
+from models.contract import FIRST
+from models.encode import Arrays, Event, encode_history, to_history
+from tests.app.fakes import CONTRACT
 
 SAVED = Path(__file__).parents[2] / "models" / "saved"
 FOREVER = float("inf")
@@ -71,23 +77,137 @@ async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_all
     assert len(set(every.tolist())) == len(every)
 
 
-async def test_an_item_beyond_the_vocabulary_is_scored_by_its_content(runtime: Runtime) -> None:
-    assert runtime.item_id("brand new") == UNKNOWN
-    categories = tuple(level[0] for level in runtime.artifact.vocabulary.categories)
-    new = {"brand new": ItemContent("New", categories, 3.0, True), "other": ItemContent(None, (), None, True)}
-    ids = await runtime.add_items(new, deadline=FOREVER)
-    assert ids == await runtime.add_items(new, deadline=FOREVER)
-    assert runtime.item_id("brand new") == ids["brand new"] >= runtime.artifact.contract.items
-    found = await outcomes(runtime, [7], [ids["brand new"], ids["other"]])
+def newcomer(runtime: Runtime, place: int) -> ItemContent:
+    """Content that differs from place to place: a category and a price."""
+    names = runtime.artifact.vocabulary.categories[0]
+    return ItemContent(None, (names[place % len(names)],), 1.0 + place, True)
+
+
+async def ask(runtime: Runtime, request: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """Outcomes for a request: of the items from a first one on, then of newcomers."""
+    first, items, newcomers = request
+    contract = runtime.artifact.contract
+    state = np.zeros(contract.state_shape, contract.state_dtype)
+    candidates = [*range(first, first + items), *range(contract.items, contract.items + newcomers)]
+    contents = [newcomer(runtime, first + i) for i in range(newcomers)]
+    context = np.zeros(len(contract.fields), np.int32)
+    return await runtime.score(state, 0, context, np.array(candidates, np.int32), contents, deadline=FOREVER)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(
+        st.tuples(st.integers(FIRST, 900), st.sampled_from([1, 20, 100, 1500]), st.sampled_from([0, 0, 1, 50, 1100])),
+        min_size=2,
+        max_size=12,
+    )
+)
+def test_no_request_ever_gets_what_was_computed_for_another(
+    runtime: Runtime, requests: list[tuple[int, int, int]]
+) -> None:
+    """Long lists, short ones and newcomers at the same time: each gets what it gets alone."""
+
+    async def together() -> list[dict[str, np.ndarray]]:
+        return await asyncio.gather(*(ask(runtime, request) for request in requests))
+
+    for request, found in zip(requests, asyncio.run(together()), strict=True):
+        alone = asyncio.run(ask(runtime, request))
+        for name, values in alone.items():
+            assert found[name].shape == (request[1] + request[2],)
+            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6)
+
+
+async def test_a_long_list_makes_no_batch_larger(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven short requests beside 5,000 candidates; all padded to the longest would be 40,000 rows."""
+    rows: list[int] = []
+    call = runtime._call
+
+    def recorded(name: str, arrays: Arrays) -> Arrays:
+        if name == "score":
+            rows.append(arrays["candidates"].size)
+        return call(name, arrays)
+
+    monkeypatch.setattr(runtime, "_call", recorded)
+    await asyncio.gather(ask(runtime, (FIRST, 4900, 0)), *(ask(runtime, (FIRST, 100, 0)) for _ in range(7)))
+    assert max(rows) <= 32 * 100
+    assert sum(rows) >= 4900 + 7 * 100
+
+
+async def test_a_request_beside_a_long_list_waits_for_a_turn_of_it_only(runtime: Runtime) -> None:
+    answered: list[str] = []
+
+    async def named(name: str, request: tuple[int, int, int]) -> None:
+        await ask(runtime, request)
+        answered.append(name)
+
+    await asyncio.gather(named("long", (FIRST, 4900, 0)), named("short", (FIRST, 10, 0)))
+    assert answered == ["short", "long"]
+
+
+async def newcomers_scored(runtime: Runtime, contents: list[ItemContent]) -> dict[str, np.ndarray]:
+    """Outcomes for items that only the catalogue knows, for somebody without a history."""
+    contract = runtime.artifact.contract
+    ids = contract.items + np.arange(len(contents), dtype=np.int32)
+    state = np.zeros(contract.state_shape, contract.state_dtype)
+    context = np.zeros(len(contract.fields), np.int32)
+    return await runtime.score(state, 0, context, ids, contents, deadline=FOREVER)
+
+
+async def test_an_item_beyond_the_vocabulary_is_scored_by_its_content_of_this_moment(runtime: Runtime) -> None:
+    path = tuple(level[0] for level in runtime.artifact.vocabulary.categories)
+    first = await newcomers_scored(runtime, [ItemContent("New", path, 3.0, True)])
+    dearer = await newcomers_scored(runtime, [ItemContent("New", path, 300.0, True)])
+    bare = await newcomers_scored(runtime, [ItemContent(None, (), None, True)])
+    again = await newcomers_scored(runtime, [ItemContent("Renamed", path, 3.0, True)])
     for name in runtime.artifact.contract.targets:
-        assert ((found[name] > 0) & (found[name] < 1)).all()
-        assert found[name][0] != found[name][1]
+        assert 0 < first[name][0] < 1
+        assert len({float(one[name][0]) for one in (first, dearer, bare)}) == 3
+        assert again[name][0] == first[name][0]
+
+
+async def test_there_is_no_end_to_items_beyond_the_vocabulary(runtime: Runtime) -> None:
+    """12,000 at once; the last one gets what it gets alone, and the vocabulary's own items are as before."""
+    contents = [newcomer(runtime, place) for place in range(12_000)]
+    before = await ask(runtime, (FIRST, 50, 0))
+    found = await newcomers_scored(runtime, contents)
+    alone = await newcomers_scored(runtime, contents[-1:])
+    after = await ask(runtime, (FIRST, 50, 0))
+    for name, values in found.items():
+        np.testing.assert_allclose(values[-1], alone[name][0], rtol=1e-4)
+        np.testing.assert_array_equal(after[name], before[name])
 
 
 def test_a_gpu_that_is_not_there_is_told_and_auto_takes_the_cpu() -> None:
     with pytest.raises(StartupError, match="FORETELL_DEVICE is gpu, but TensorFlow finds no GPU"):
         choose_device("gpu")
     assert choose_device("auto") == choose_device("cpu") == "cpu"
+
+
+def test_a_gpu_computes_with_all_the_bits_of_its_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The golden examples come from a CPU. There is no GPU here: TensorFlow is made to think so."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, enable: None)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "NVIDIA H100"})
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        assert choose_device("gpu") == "gpu:0 NVIDIA H100"
+        assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
+@pytest.mark.parametrize("name", ["max_k", "candidates"])
+def test_a_setting_beyond_what_the_model_retrieves_stops_the_start(name: str) -> None:
+    beyond = Settings(model_root=SAVED).model_copy(update={name: 201})
+    with pytest.raises(StartupError, match=f"FORETELL_{name.upper()} is 201, but the model retrieves 200 items"):
+        Runtime.load(beyond, Metrics())
+
+
+def test_a_catalogue_smaller_than_the_settings_is_retrieved_whole_and_fine() -> None:
+    """The fakes' model has six items and retrieves six; the defaults ask for 200."""
+    verify_reach(Settings(), CONTRACT)
+    with pytest.raises(StartupError, match="retrieves 5 items"):
+        verify_reach(Settings(), replace(CONTRACT, retrieval_size=5))
 
 
 def republish(root: Path, golden: list[dict[str, Any]]) -> Artifact:
@@ -130,8 +250,6 @@ def test_a_golden_example_that_comes_out_differently_stops_the_start(tmp_path: P
 def test_signatures_that_are_not_the_contracts_are_told(
     runtime: Runtime, change: dict[str, Any], sentence: str
 ) -> None:
-    from dataclasses import replace
-
     contract = replace(runtime.artifact.contract, **change)
     with pytest.raises(StartupError, match=sentence):
         verify_signatures(runtime._module, contract)

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from foretell.commands.serve import serve
+from app.settings import Settings
+from foretell.commands.serve import run, serve
+from foretell.server import Server, bind
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -100,7 +103,7 @@ def _running(model_root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_gracefully_with_0(model_root: Path, number: signal.Signals) -> None:
     with _running(model_root) as (process, port):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as response:
@@ -108,7 +111,51 @@ def test_a_signal_ends_it_gracefully_with_0(model_root: Path, number: signal.Sig
         process.send_signal(number)
         _, log = process.communicate(timeout=30)
         assert process.returncode == 0, log
+        assert "Application shutdown complete" in log
         assert "Traceback" not in log
+
+
+def test_a_signal_that_comes_while_modules_are_imported_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        """Stands in for app.main."""
+
+        @property
+        def create_app(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setitem(sys.modules, "app.main", Slow())
+    monkeypatch.setattr(Server, "run", lambda *_: pytest.fail("it started nevertheless"))
+    assert run(Settings(port=0)) == 0
+
+
+def test_it_says_that_it_is_ready_when_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.main.create_app", lambda _: FastAPI())
+    said: list[str] = []
+
+    def connect_and_end() -> None:
+        with socket.create_connection(address, timeout=10):
+            said.append("ready")
+        signal.raise_signal(signal.SIGINT)
+
+    with bind("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        assert run(Settings(), listener, connect_and_end) == 0
+    assert said == ["ready"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the second bind fails already")
+def test_a_port_lost_while_the_model_was_loaded_ends_with_1_and_is_never_said_to_be_ready(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.main.create_app", lambda _: FastAPI())
+    with bind("127.0.0.1", 0) as other:
+        port = other.getsockname()[1]
+        with bind("127.0.0.1", port) as listener:
+            other.listen()
+            assert run(Settings(port=port), listener, lambda: pytest.fail("said that it is ready")) == 1
+    error = capfd.readouterr().err
+    assert f"Foretell cannot listen on 127.0.0.1:{port} (Address already in use)" in error
+    assert "Traceback" not in error
 
 
 def test_a_port_that_is_taken_ends_with_1(model_root: Path) -> None:
@@ -117,4 +164,4 @@ def test_a_port_that_is_taken_ends_with_1(model_root: Path) -> None:
         taken.listen()
         done = _run("-m", "tests.app.served", str(model_root), str(taken.getsockname()[1]))
     assert done.returncode == 1
-    assert "address already in use" in done.stderr
+    assert "(Address already in use)" in done.stderr

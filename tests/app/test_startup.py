@@ -17,7 +17,6 @@ from app.metrics import Metrics
 from app.settings import Settings
 from models.artifact import ArtifactError
 from models.contract import ContractError
-from tests.app.conftest import House
 
 
 async def _start(settings: Settings, error: Exception) -> str:
@@ -54,13 +53,6 @@ async def test_a_failed_start_is_one_sentence(settings: Settings, kind: type[Exc
 
 async def test_a_bug_at_start_keeps_its_traceback(settings: Settings) -> None:
     assert "Traceback" in await _start(settings, ZeroDivisionError("oops"))
-
-
-async def test_a_stopping_service_is_not_ready(house: House) -> None:
-    house.health.stopping = True
-    response = await house.client.get("/health/ready")
-    assert response.status_code == 503
-    assert response.json() == {"error": "not_ready", "detail": "The service is shutting down."}
 
 
 async def test_probes_are_asked_once_a_second_however_often_readiness_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -9,12 +10,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import httpx
+import pytest
 
 from tests.e2e.conftest import ROOT
 
@@ -24,6 +28,39 @@ class Curl(NamedTuple):
 
     url: str
     body: Any
+
+
+@contextmanager
+def in_a_terminal(arguments: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A program that leads the session of a terminal; gives the process and the terminal's other end."""
+    window, terminal = os.openpty()
+    take = partial(fcntl.ioctl, terminal, termios.TIOCSCTTY, 0)
+    arguments |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = subprocess.Popen(**arguments, start_new_session=True, preexec_fn=take)
+    os.close(terminal)
+    try:
+        with open(window, "r+b", buffering=0) as end:
+            yield process, end
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read_until(end: IO[bytes], text: bytes) -> bytes:
+    """What appears in the terminal up to a text."""
+    said = b""
+    while text not in said:
+        said += end.read(4096)
+    return said
+
+
+def read_rest(end: IO[bytes]) -> bytes:
+    """What appears until the last program has left the terminal."""
+    said = b""
+    with suppress(OSError):  # EIO is how Linux says that
+        while more := end.read(4096):
+            said += more
+    return said
 
 
 def understand(text: str) -> list[Curl]:
@@ -44,12 +81,16 @@ def send(curl: Curl) -> httpx.Response:
     return answer
 
 
-@contextmanager
-def demo(folder: Path, port: int, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``foretell demo``, ready; gives the process and what it printed until then."""
+def command(folder: Path, env: dict[str, str], port: int = 0) -> dict[str, Any]:
+    """``foretell demo``, as arguments of subprocess."""
     env = env | {"FORETELL_PORT": str(port), "FORETELL_DATA_DIR": str(folder), "PYTHONUNBUFFERED": "1"}
-    command = [str(Path(sys.executable).with_name("foretell")), "demo"]
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    return {"args": [str(Path(sys.executable).with_name("foretell")), "demo"], "cwd": ROOT, "env": env}
+
+
+@contextmanager
+def demo(folder: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``foretell demo`` on a free port, ready; gives the process and what it printed until then."""
+    process = subprocess.Popen(**command(folder, env), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = ""
     try:
@@ -64,6 +105,18 @@ def demo(folder: Path, port: int, env: dict[str, str]) -> Iterator[tuple[subproc
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def refused(folder: Path, env: dict[str, str], port: int) -> str:
+    """What a ``foretell demo`` says that must not start."""
+    arguments = command(folder, env, port)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        **arguments, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    return done.stderr
 
 
 def children(pid: int) -> list[int]:
@@ -82,10 +135,10 @@ def stop(process: subprocess.Popen[str], number: int) -> None:
 
 
 def test_the_printed_requests_work_and_a_second_run_finds_the_first_ones_data(
-    tmp_path: Path, port: int, clean_env: dict[str, str]
+    tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     folder = tmp_path / "data"
-    with demo(folder, port, clean_env) as (process, said):
+    with demo(folder, clean_env) as (process, said):
         predict, events, metrics = understand(said)
 
         first = send(predict).json()
@@ -105,6 +158,10 @@ def test_the_printed_requests_work_and_a_second_run_finds_the_first_ones_data(
         assert second["predictions"] == first["predictions"]
 
         assert send(events).json()["accepted"] == 1
+        port = httpx.URL(events.url).port or 0
+        assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in refused(tmp_path / "b", clean_env, port)
+        assert f"in use by another Foretell (process {process.pid};" in refused(folder, clean_env, 0)
+
         third = send(predict).json()
         assert third["provenance"]["state"] == "computed"
         assert third["provenance"]["history"] == first["provenance"]["history"] + 1
@@ -119,8 +176,33 @@ def test_the_printed_requests_work_and_a_second_run_finds_the_first_ones_data(
         assert re.search(r'foretell_model_info{device="[^"]+",.*kind="behaviour"', text)
         stop(process, signal.SIGTERM)
 
-    with demo(folder, port, clean_env) as (process, said):
+    with demo(folder, clean_env) as (process, said):
         assert "Making a synthetic shop" not in said
         again = send(understand(said)[0]).json()
         assert again["provenance"]["history"] == third["provenance"]["history"]
         stop(process, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "code"),
+    [
+        (b"Making a synthetic shop", signal.SIGTERM, 143),
+        (b"load items", signal.SIGINT, 130),
+        (b"load events", signal.SIGHUP, 129),
+    ],
+)
+def test_a_signal_before_it_serves_leaves_no_process_and_no_traceback(
+    tmp_path: Path, clean_env: dict[str, str], moment: bytes, number: int, code: int
+) -> None:
+    with in_a_terminal(command(tmp_path, clean_env | {"TERM": "xterm"})) as (process, end):
+        said = read_until(end, moment)
+        started = children(process.pid)
+        assert len(started) == 2
+        if number == signal.SIGINT:
+            end.write(b"\x03")  # Ctrl-C
+        else:
+            process.send_signal(number)
+        said += read_rest(end)
+        assert process.wait(30) == code
+    assert not [child for child in started if os.path.exists(f"/proc/{child}")]
+    assert b"Traceback" not in said

@@ -13,6 +13,7 @@ import pymongo
 import pytest
 from pymongo.database import Database
 
+from app.mongo import EVENT_INDEX
 from foretell import loading
 from foretell.embedded import EmbeddedStores
 from foretell.loading import LoadError, load_dataset, loaded_key
@@ -68,7 +69,22 @@ def test_documents_are_as_the_service_reads_them(stores: EmbeddedStores, databas
     assert item is not None
     assert isinstance(item.pop("updated_at"), datetime)
     assert item == {"_id": "i1", "title": "One", "categories": ["a", "b"], "price": 2.5, "available": True}
-    assert [list(i["key"].items()) for i in database.events.list_indexes()][1] == loading.EVENT_INDEX
+    assert [list(i["key"].items()) for i in database.events.list_indexes()][1] == EVENT_INDEX
+
+
+def test_an_item_is_stamped_when_it_is_sent(
+    stores: EmbeddedStores, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running service asks for what changed in the last minute; a load may take longer than that."""
+    toy = dataset()
+    items = pl.DataFrame({"item_id": ["i1", "i2"]})
+    toy = Dataset.build("two", load_domain("ecommerce"), events=toy.events, items=items, synthetic=True)
+    monkeypatch.setattr(loading, "BATCH", 1)
+    sent: list[datetime] = []
+    load_dataset(toy, stores.mongo_url, database.name, lambda name, done, total: sent.append(datetime.now(UTC)))
+    late = database.items.find_one({"_id": "i2"})
+    assert late is not None
+    assert late["updated_at"] >= sent[0].replace(microsecond=sent[0].microsecond // 1000 * 1000)
 
 
 def test_the_second_load_of_the_same_data_does_nothing(

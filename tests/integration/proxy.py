@@ -24,6 +24,7 @@ class Proxy:
         self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = set()
         self.connections = 0
 
     async def __aenter__(self) -> Self:
@@ -35,6 +36,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        await asyncio.gather(*self._opening, return_exceptions=True)
         self.cut()
         for task in list(self._tasks):
             task.cancel()
@@ -63,7 +65,12 @@ class Proxy:
             return
         self.connections += 1
         self._writers.add(writer)
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._target))
+        self._opening.add(opening)
+        try:
+            there_reader, there_writer = await opening
+        finally:
+            self._opening.discard(opening)
         self._writers.add(there_writer)
         if not self._server.is_serving():  # it was left meanwhile
             self.cut()

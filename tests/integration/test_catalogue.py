@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from bson import Decimal128, ObjectId
 
+from app import catalogue as catalogue_module
 from app import mongo as mongo_module
 from app.catalogue import Catalogue, ItemContent
 from app.errors import HistoryUnavailable
@@ -37,16 +40,48 @@ async def filled(mongo: Mongo) -> Mongo:
     return mongo
 
 
+class LeftOut(Counter[str]):
+    """Counts what a catalogue leaves out."""
+
+    def add(self, collection: str, count: int) -> None:
+        self[collection] += count
+
+
 @pytest.fixture
-async def catalogue(filled: Mongo) -> Catalogue:
-    catalogue = Catalogue(filled.database, VOCABULARY, 3600)
+def left_out() -> LeftOut:
+    return LeftOut()
+
+
+@pytest.fixture
+async def catalogue(filled: Mongo, left_out: LeftOut) -> Catalogue:
+    catalogue = Catalogue(filled.database, VOCABULARY, 3600, on_unreadable=left_out.add)
     assert await catalogue.refresh() == 4
     return catalogue
 
 
-async def test_nothing_excluded_needs_no_mask(catalogue: Catalogue) -> None:
+def on_offer(catalogue: Catalogue, **filters: Any) -> list[int]:
+    mask = catalogue.allowed(**filters)
+    assert mask is not None
+    assert mask.shape == (6,)
+    return [int(item) for item in mask.nonzero()[0]]
+
+
+async def test_an_empty_catalogue_rules_nothing_out(mongo: Mongo) -> None:
+    catalogue = Catalogue(mongo.database, VOCABULARY, 3600)
+    await catalogue.refresh()
     assert catalogue.allowed() is None
-    assert catalogue.allowed(exclude=["unheard of"]) is None
+    assert on_offer(catalogue, max_price=50.0) == []
+
+
+def test_an_item_that_the_catalogue_lacks_is_not_on_offer(catalogue: Catalogue) -> None:
+    """ "ghost" (5) is in the vocabulary alone."""
+    assert on_offer(catalogue) == [2, 3, 4]
+
+
+async def test_nothing_excluded_needs_no_mask(catalogue: Catalogue, filled: Mongo) -> None:
+    await filled.database.items.insert_one(item("ghost", age=timedelta(0)))
+    await catalogue.refresh()
+    assert catalogue.allowed() is None
 
 
 @pytest.mark.parametrize(
@@ -59,16 +94,19 @@ async def test_nothing_excluded_needs_no_mask(catalogue: Catalogue) -> None:
         ({"max_price": 50.0}, [2]),
         ({"min_price": 50.0}, [2, 3]),
         ({"min_price": 60, "max_price": 70}, []),
-        ({"exclude": ["shoe", "unheard of"]}, [3, 4, 5]),
-        ({"categories": {"wear"}, "max_price": 100, "exclude": ["boot"]}, [2]),
+        ({"categories": {"wear"}, "max_price": 60}, [2]),
     ],
 )
 def test_filters(catalogue: Catalogue, filters: dict[str, Any], internal_ids: list[int]) -> None:
-    """An item without a price is in no price range; one the catalogue does not know ("ghost", 5) has no category."""
-    mask = catalogue.allowed(**filters)
+    """An item without a price ("cup", 4) is in no price range."""
+    assert on_offer(catalogue, **filters) == internal_ids
+
+
+def test_a_mask_is_the_callers_own(catalogue: Catalogue) -> None:
+    mask = catalogue.allowed()
     assert mask is not None
-    assert mask.shape == (6,)
-    assert mask.nonzero()[0].tolist() == internal_ids
+    mask[:] = False
+    assert on_offer(catalogue) == [2, 3, 4]
 
 
 def test_titles_go_by_internal_id(catalogue: Catalogue) -> None:
@@ -89,22 +127,74 @@ async def test_an_unavailable_item_is_never_allowed_and_comes_back(catalogue: Ca
         assert await catalogue.refresh() == 1  # the others have not changed, and are not read again
 
     await update(available=False)
-    mask = catalogue.allowed()
-    assert mask is not None
-    assert mask.nonzero()[0].tolist() == [3, 4, 5]
+    assert on_offer(catalogue) == [3, 4]
     await update(available=True, categories=["home"])
-    assert catalogue.allowed() is None
-    moved = catalogue.allowed(categories={"home"})
-    assert moved is not None
-    assert moved.nonzero()[0].tolist() == [2, 4]
+    assert on_offer(catalogue) == [2, 3, 4]
+    assert on_offer(catalogue, categories={"home"}) == [2, 4]
 
 
-async def test_a_document_written_wrongly_is_left_out(catalogue: Catalogue, filled: Mongo) -> None:
-    change = {"$set": {"price": "cheap", "updated_at": datetime.now(UTC)}}
-    await filled.database.items.update_one({"_id": "shoe"}, change)
+async def test_now_and_then_everything_is_read_and_a_deleted_item_noticed(
+    catalogue: Catalogue, filled: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled.database.items.delete_one({"_id": "shoe"})
+    await filled.database.items.insert_one({"_id": "ghost", "title": "Without updated_at"})
+    assert await catalogue.refresh() == 0
+    assert (on_offer(catalogue), catalogue.title(2)) == ([2, 3, 4], "A shoe")
+    monkeypatch.setattr(catalogue_module, "WHOLE_EVERY", 2)
+    assert await catalogue.refresh() == 4
+    assert (on_offer(catalogue), catalogue.title(2), catalogue.title(5)) == ([3, 4, 5], None, "Without updated_at")
+
+
+WRONG: list[dict[str, Any]] = [
+    {"categories": [["Dairy"]]},
+    {"categories": "Shoes"},
+    {"title": ObjectId()},
+    {"title": Decimal128("1.5")},
+    {"price": "cheap"},
+    {"price": float("inf")},
+    {"available": "perhaps"},
+]
+
+
+@pytest.mark.parametrize("fields", WRONG, ids=str)
+async def test_a_document_written_wrongly_is_left_out_and_counted(
+    catalogue: Catalogue, filled: Mongo, left_out: LeftOut, fields: dict[str, Any]
+) -> None:
+    await filled.database.items.update_one({"_id": "shoe"}, {"$set": {"updated_at": datetime.now(UTC), **fields}})
+    await filled.database.items.insert_one(item("ghost", age=timedelta(0), title="After it"))
     await catalogue.refresh()
-    assert catalogue.title(2) == "A shoe"
-    assert await catalogue.find(["shoe"]) == {}
+    assert (catalogue.title(2), catalogue.title(5)) == ("A shoe", "After it")
+    assert left_out == {"items": 1}
+    assert set(await catalogue.find(["shoe", "boot"])) == {"boot"}
+    assert left_out == {"items": 2}
+
+
+@pytest.mark.parametrize("name", [7, {"a": 1}], ids=str)
+async def test_an_id_that_is_no_text_is_left_out_from_the_start(filled: Mongo, left_out: LeftOut, name: Any) -> None:
+    await filled.database.items.insert_one({"_id": name})
+    catalogue = Catalogue(filled.database, VOCABULARY, 3600, on_unreadable=left_out.add)
+    await catalogue.refresh()
+    assert (on_offer(catalogue), left_out) == ([2, 3, 4], {"items": 1})
+
+
+async def test_a_null_counts_as_missing(catalogue: Catalogue, filled: Mongo) -> None:
+    await filled.database.items.insert_one(item("ghost", title=None, categories=None, price=None, available=None))
+    assert await catalogue.find(["ghost"]) == {"ghost": ItemContent(None, (), None, True)}
+
+
+async def test_an_error_nobody_expected_does_not_end_the_looks(filled: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, looked = asyncio.Event(), asyncio.Event()
+    async with Catalogue(filled.database, VOCABULARY, 0.001, on_failure=failed.set) as catalogue:
+
+        async def refresh() -> int:
+            if not failed.is_set():
+                raise ZeroDivisionError
+            looked.set()
+            return 0
+
+        monkeypatch.setattr(catalogue, "refresh", refresh)
+        await asyncio.wait_for(looked.wait(), 30)
+        assert catalogue.failures == 1
 
 
 async def test_an_outage_keeps_what_is_known_and_is_counted(stores: EmbeddedStores, filled: Mongo) -> None:

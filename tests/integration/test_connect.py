@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app import mongo, redis
-from app.errors import StartupError
+from app.errors import StartupError, Unreachable
 from foretell.embedded import EmbeddedStores
 
 
@@ -39,6 +39,13 @@ async def test_an_unreachable_redis_is_one_sentence(closed_port: int) -> None:
 async def test_a_wrong_redis_password_says_so(stores: EmbeddedStores) -> None:
     with pytest.raises(StartupError, match=r"refuses us.*FORETELL_REDIS_URL") as caught:
         await redis.connect(stores.redis_url.replace("://", "://bob:secret@"), 2000)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_wrong_mongodb_password_says_so(stores: EmbeddedStores) -> None:
+    with pytest.raises(StartupError, match=r"refuses us \(authentication failed\).*FORETELL_MONGO_URL") as caught:
+        await mongo.connect(stores.mongo_url.replace("://", "://bob:secret@"), "foretell", 20_000)
+    assert not isinstance(caught.value, Unreachable)  # nobody waits for it to change
     assert "secret" not in str(caught.value)
 
 

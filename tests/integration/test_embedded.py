@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,7 +93,10 @@ def test_damaged_data_is_one_sentence_with_the_reason(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
+from foretell import child
 from foretell.embedded import EmbeddedStores
+if "untied" in sys.argv:  # as where the kernel does not tie a child's life to its parent's
+    child._tie_to_parent = lambda: None
 with EmbeddedStores(sys.argv[1]) as stores:
     print(stores.redis_url, stores.mongo_url, flush=True)
     sys.stdin.read()
@@ -121,6 +126,20 @@ def test_the_children_of_a_parent_killed_hard_stop_and_their_data_is_whole(tmp_p
         assert cache.get("k") == b"v"
         with pymongo.MongoClient[dict[str, object]](stores.mongo_url) as client:
             assert list(client.foretell.events.find()) == [{"_id": "e1"}]
+
+
+def test_what_a_parent_killed_hard_left_behind_is_stopped_by_the_next_one(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), "untied"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        redis_url, mongo_url = holder.stdout.readline().split()
+        holder.kill()
+    with open_redis(redis_url) as left_behind:
+        assert left_behind.set("k", "v")
+    with EmbeddedStores(tmp_path) as stores, open_redis(stores.redis_url) as cache:
+        assert not any(embedded._listens(urlsplit(url).port or 0) for url in (redis_url, mongo_url))
+        assert cache.get("k") == b"v"
 
 
 def parent_of(pid: int) -> int | None:
@@ -155,10 +174,49 @@ def test_a_child_that_does_not_start_is_one_sentence(
     child.stop()
 
 
+MULE = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
+
+
+def mule(folder: Path) -> Child:
+    """A child that does not stop when it is asked to."""
+    child = Child("Mule", [sys.executable, "-c", MULE], folder, folder / "log")
+    child.wait_until((folder / "ready").exists, 30)
+    return child
+
+
 def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foretell.child.STOP_SECONDS", 0.2)
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(60)"
-    child = Child("Mule", [sys.executable, "-c", code], tmp_path, tmp_path / "log")
-    child.wait_until((tmp_path / "ready").exists, 30)
+    child = mule(tmp_path)
     child.stop()
     assert child._process.returncode == -signal.SIGKILL
+
+
+def test_a_second_signal_kills_a_child_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = mule(tmp_path)
+
+    def interrupted(seconds: float | None = None) -> int:
+        monkeypatch.undo()  # only the first wait
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(child._process, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.stop()
+    assert child._process.returncode == -signal.SIGKILL
+
+
+def test_a_leftover_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foretell.child.STOP_SECONDS", 0.2)
+    leftover = mule(tmp_path)
+    reaper = threading.Thread(target=leftover._process.wait)  # as init does for a child without a parent
+    reaper.start()
+    child = Child("Mule", [sys.executable, "-c", ""], tmp_path, tmp_path / "log")
+    reaper.join()
+    assert leftover._process.returncode == -signal.SIGKILL
+    child.stop()
+
+
+def test_a_leftover_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
+    with (tmp_path / "log.pid").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ChildError, match=r"Toy still runs from an earlier time \(process unknown, .*log\.pid\)"):
+            Child("Toy", [sys.executable, "-c", ""], tmp_path, tmp_path / "log")

@@ -12,7 +12,7 @@ from app import states as states_module
 from app.event_store import EventStore, StoredEvent
 from app.history import MongoHistory
 from app.mongo import Mongo
-from app.redis import Redis
+from app.redis import Cache
 from app.states import CachedState, Lookup, RedisStates
 from tests.integration.examples import CONTRACT, example_state
 from tests.integration.freshness import AT, MemoryHistory, Workload
@@ -20,14 +20,14 @@ from tests.integration.freshness import AT, MemoryHistory, Workload
 SEED = 20_260_101
 
 
-def workload(states: RedisStates, redis: Redis, users: int = 40) -> Workload:
+def workload(states: RedisStates, users: int = 40) -> Workload:
     rng = random.Random(SEED)
-    return Workload(states, MemoryHistory(rng), redis, users, rng)
+    return Workload(states, MemoryHistory(rng), states._cache.client, users, rng)
 
 
 @pytest.mark.timeout(300)
-async def test_no_state_is_older_than_an_acknowledged_event_in_100_000_operations(redis: Redis) -> None:
-    load = workload(RedisStates(redis, "m/1", CONTRACT, 60), redis)
+async def test_no_state_is_older_than_an_acknowledged_event_in_100_000_operations(cache: Cache) -> None:
+    load = workload(RedisStates(cache, "m/1", CONTRACT, 60))
     await load.run(100_000)
     assert load.stale == 0
     assert load.operations >= 100_000
@@ -36,10 +36,10 @@ async def test_no_state_is_older_than_an_acknowledged_event_in_100_000_operation
     assert load.refused_puts > 1_000
 
 
-async def test_no_state_is_older_than_an_acknowledged_event_in_mongodb(redis: Redis, mongo: Mongo) -> None:
+async def test_no_state_is_older_than_an_acknowledged_event_in_mongodb(cache: Cache, mongo: Mongo) -> None:
     rng = random.Random(SEED)
     history = StoredHistory(mongo)
-    load = Workload(RedisStates(redis, "m/1", CONTRACT, 60), history, redis, 10, rng)
+    load = Workload(RedisStates(cache, "m/1", CONTRACT, 60), history, cache.client, 10, rng)
     await load.run(2_000, tasks=16)
     assert load.stale == 0
     assert min(load.outcomes[outcome] for outcome in ("hit", "miss", "stale")) > 50
@@ -78,7 +78,7 @@ class Unchecked(RedisStates):
     async def get(self, user_id: str) -> Lookup:
         """See the class."""
         lookup = await super().get(user_id)
-        blob = await self._client.hget(f"foretell:{{{user_id}}}", "s:m/1")
+        blob = await self._cache.client.hget(f"foretell:{{{user_id}}}", "s:m/1")
         if lookup.outcome != "stale" or not isinstance(blob, bytes):
             return lookup
         return Lookup(self._codec.unpack(user_id, blob)[1], lookup.generation, "hit")
@@ -95,32 +95,32 @@ class Forgetful(RedisStates):
 
 
 @pytest.mark.parametrize("broken", [LateGeneration, Unchecked, Forgetful])
-async def test_the_workload_catches_a_cache_that_breaks_a_rule(redis: Redis, broken: type[RedisStates]) -> None:
-    load = workload(broken(redis, "m/1", CONTRACT, 60), redis)
+async def test_the_workload_catches_a_cache_that_breaks_a_rule(cache: Cache, broken: type[RedisStates]) -> None:
+    load = workload(broken(cache, "m/1", CONTRACT, 60))
     await load.run(50_000, stop_at_stale=True)
     assert load.stale > 0
 
 
-async def test_the_workload_catches_an_acknowledgement_before_the_invalidation(redis: Redis) -> None:
-    load = workload(RedisStates(redis, "m/1", CONTRACT, 60), redis)
+async def test_the_workload_catches_an_acknowledgement_before_the_invalidation(cache: Cache) -> None:
+    load = workload(RedisStates(cache, "m/1", CONTRACT, 60))
     load.acknowledge_first = True
     await load.run(50_000, stop_at_stale=True)
     assert load.stale > 0
 
 
-async def test_the_workload_catches_generations_that_come_again(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_workload_catches_generations_that_come_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter would start over after an eviction, and a slow reader's old state would fit the new generation."""
     monkeypatch.setattr(states_module, "os", SimpleNamespace(urandom=lambda size: b"1" * size))
-    load = workload(RedisStates(redis, "m/1", CONTRACT, 60), redis, users=10)
+    load = workload(RedisStates(cache, "m/1", CONTRACT, 60), users=10)
     await load.run(50_000, stop_at_stale=True)
     assert load.stale > 0
 
 
-async def test_a_put_without_compare_and_set_is_caught_by_the_generation_in_the_value(redis: Redis) -> None:
+async def test_a_put_without_compare_and_set_is_caught_by_the_generation_in_the_value(cache: Cache) -> None:
     """Compare-and-set saves the write; the value's own generation alone keeps a late write from being believed."""
-    states = RedisStates(redis, "m/1", CONTRACT, 60)
+    states = RedisStates(cache, "m/1", CONTRACT, 60)
     early = await states.get("u1")
     await states.invalidate(["u1"])
     late = states._codec.pack("u1", early.generation, example_state())
-    await redis.hset("foretell:{u1}", "s:m/1", late)
+    await cache.client.hset("foretell:{u1}", "s:m/1", late)
     assert (await states.get("u1")).outcome == "stale"

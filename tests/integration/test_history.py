@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from bson.errors import InvalidBSON
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import BulkWriteError, InvalidName
 
 from app import mongo as mongo_module
 from app.errors import HistoryUnavailable
 from app.event_store import EventStore, StoredEvent
 from app.history import MongoHistory
-from app.mongo import Mongo
+from app.mongo import DUPLICATE_KEY, Document, Mongo, Refused, driver_errors, taken
 from foretell.embedded import EmbeddedStores
 from models.encode import Event
 from tests.integration.proxy import Proxy
@@ -110,6 +114,66 @@ async def test_histories_are_read_by_their_index(mongo: Mongo) -> None:
     plan = await mongo.database.command("explain", find, verbosity="executionStats")
     assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
     assert plan["executionStats"]["totalDocsExamined"] == 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"at": "2026-01-01T12:00:00Z"},
+        {"at": 1_767_268_800},
+        {"at": None},
+        {"item_id": 7},
+        {"type": None},
+        {"value": "much"},
+        {"value": {"amount": 1}},
+    ],
+    ids=str,
+)
+async def test_an_event_written_wrongly_is_left_out_and_counted(mongo: Mongo, fields: dict[str, Any]) -> None:
+    await EventStore(mongo.database).insert([event("e1", item="a"), event("e3", item="b")])
+    wrong = {"_id": "e2", "user_id": "u1", "item_id": "i1", "type": "click", "at": NOON, **fields}
+    await mongo.database.events.insert_one({name: value for name, value in wrong.items() if value is not None})
+    left_out: list[tuple[str, int]] = []
+    history = MongoHistory(mongo.database, lambda *what: left_out.append(what))
+    record = await history.recent("u1", 10)
+    assert [e.item_id for e in record.events] == ["a", "b"]
+    assert (record.total, left_out) == (3, [("events", 1)])
+
+
+async def test_a_profile_that_is_none_is_left_out_and_counted(mongo: Mongo) -> None:
+    await mongo.database.users.insert_one({"_id": "u1", "profile": "new"})
+    left_out: list[tuple[str, int]] = []
+    record = await MongoHistory(mongo.database, lambda *what: left_out.append(what)).recent("u1", 10)
+    assert (record.profile, left_out) == ({}, [("users", 1)])
+
+
+async def test_what_the_server_refuses_is_told_from_an_outage(stores: EmbeddedStores, mongo: Mongo) -> None:
+    """A wrong password or a missing right: trying again does not help, and the log has to say so."""
+    url = stores.mongo_url.replace("://", "://bob:secret@")
+    locked_out: AsyncIOMotorClient[Document] = AsyncIOMotorClient(url, serverSelectionTimeoutMS=20_000)
+    with pytest.raises(Refused) as caught:
+        await MongoHistory(locked_out[mongo.database.name]).recent("u1", 10)
+    assert caught.value.reason == "authentication failed"
+    locked_out.close()
+
+
+def test_a_mistake_of_our_own_is_no_outage() -> None:
+    with pytest.raises(InvalidName), driver_errors():
+        raise InvalidName("collection names cannot be empty")
+
+
+def test_bytes_that_are_no_document_are_not_the_callers_problem() -> None:
+    with pytest.raises(HistoryUnavailable), driver_errors():
+        raise InvalidBSON("year 20260 is out of range")
+
+
+def test_other_failures_of_an_insert_are_not_taken_for_duplicates() -> None:
+    error = BulkWriteError({"writeErrors": [{"index": 0, "code": DUPLICATE_KEY}, {"index": 1, "code": 2}]})
+    with pytest.raises(BulkWriteError):
+        taken(error)
+    assert taken(BulkWriteError({"writeErrors": [{"index": 3, "code": DUPLICATE_KEY}]})) == {3}
+    with pytest.raises(BulkWriteError):
+        taken(BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}))
 
 
 async def test_an_outage_raises_and_the_same_event_can_be_sent_again_after_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def test_writing_replaces_an_older_data_set_whole(tmp_path: Path) -> None:
     build(exposures=shown()).write(tmp_path / "toy")
     build().write(tmp_path / "toy")
     assert Dataset.read(tmp_path / "toy").exposures is None
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()])
+def test_the_older_data_set_stays_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    build(exposures=shown()).write(tmp_path / "toy")
+    rename = os.rename
+
+    def fail_on_the_draft(source: Path, target: Path) -> None:
+        if target == tmp_path / "toy" and not source.name.endswith("-old"):
+            raise error
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail_on_the_draft)
+        with pytest.raises((DatasetError, KeyboardInterrupt)):
+            build().write(tmp_path / "toy")
+    assert Dataset.read(tmp_path / "toy").exposures is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"], "nothing else is left behind"
 
 
 def test_writing_spares_a_folder_that_holds_something_else(tmp_path: Path) -> None:

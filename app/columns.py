@@ -1,0 +1,79 @@
+"""The items of the vocabulary as columns: what titles and filters are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import FiniteFloat
+
+from models.contract import FIRST, UNKNOWN
+from models.vocabulary import Vocabulary
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemContent:
+    """What the catalogue says of one item; ``categories`` go from coarse to fine, ``price`` is None where unknown."""
+
+    title: str | None = None
+    categories: tuple[str, ...] = ()
+    price: FiniteFloat | None = None
+    available: bool = True
+
+
+class Columns:
+    """One place for each of the V internal item ids.
+
+    An item that nobody described is not on offer. Only where none is described, all are: a model can be tried before
+    there is a catalogue.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        size = len(vocabulary)
+        self._vocabulary = vocabulary
+        self._described = False
+        self._titles: list[str | None] = [None] * size
+        self._price = np.full(size, np.nan, np.float32)
+        self._available = np.arange(size) >= FIRST  # PAD and UNKNOWN are never on offer
+        self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
+        self._categories = np.zeros((1, size), np.int32)  # [levels, V]
+
+    def put(self, item_id: str, content: ItemContent) -> None:
+        """Describe an item; one beyond the vocabulary has no place here."""
+        item = self._vocabulary.item_id(item_id)
+        if item == UNKNOWN:
+            return
+        if not self._described:
+            self._described = True
+            self._available[:] = False
+        self._titles[item] = content.title
+        self._price[item] = np.nan if content.price is None else content.price
+        self._available[item] = content.available
+        missing = len(content.categories) - len(self._categories)
+        if missing > 0:
+            self._categories = np.pad(self._categories, ((0, missing), (0, 0)))
+        self._categories[:, item] = 0
+        for level, name in enumerate(content.categories):
+            self._categories[level, item] = self._codes.setdefault(name, len(self._codes) + 1)
+
+    def title(self, item: int) -> str | None:
+        """The title of an internal id; None where there is none."""
+        return self._titles[item]
+
+    def allowed(
+        self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
+    ) -> Mask | None:
+        """See :meth:`app.catalogue.Catalogue.allowed`."""
+        mask = self._available.copy()
+        if categories:
+            codes = [self._codes[name] for name in categories if name in self._codes]
+            mask &= np.isin(self._categories, codes).any(axis=0)
+        if min_price is not None:
+            mask &= self._price >= min_price
+        if max_price is not None:
+            mask &= self._price <= max_price
+        return None if mask[FIRST:].all() else mask

@@ -1,0 +1,72 @@
+"""Uvicorn, on a socket that is taken before anything slow begins, and with a word when it answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+import structlog
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The message is one sentence: what is wrong, and what to do."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(
+            f"Foretell cannot listen on {host}:{port} ({error.strerror}): stop what listens there, or choose another "
+            "address with --host and --port (FORETELL_HOST, FORETELL_PORT)."
+        )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket on the address (port 0: a free one) that does not listen yet: nobody connects before the model is warm.
+
+    Raises:
+        ListenError: another program listens there, or this machine has no such address.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last run may still be closing
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ListenError(host, port, error) from error
+    return bound
+
+
+def base_url(host: str, port: int) -> str:
+    """Where a browser on this machine finds a service that listens there."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return f"http://{everywhere.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
+
+
+class Server(uvicorn.Server):
+    """One process that serves.
+
+    Args:
+        config: what uvicorn needs to know.
+        on_ready: called once, when requests are answered; not where a signal came before.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen. Raises SystemExit where either fails; the log has the sentence."""
+        await super().startup(sockets)
+        if any(bound.fileno() == -1 for bound in sockets or ()):
+            # Another program listens there since it was bound; uvloop closes the socket then, without a word.
+            error = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            log.error(str(ListenError(self.config.host, self.config.port, error)))
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+        if not self.should_exit:
+            self._on_ready()

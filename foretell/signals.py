@@ -1,0 +1,46 @@
+"""Signals, handled for a while."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+STDIN = 0
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
+    """Let ``handler`` have these signals while the context lasts. One that is ignored stays so: ``nohup`` means it."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = {number: was for number, was in before.items() if was is not signal.SIG_IGN}
+    try:
+        for number in handled:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, was in handled.items():
+            signal.signal(number, was)
+
+
+def leave(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler that ends the program as Ctrl-C does: by an exception, so that everything is put away on its way."""
+    raise SystemExit(128 + number)
+
+
+def follow_terminal() -> None:
+    """Take the end of the terminal for SIGHUP. Where make leads the session, only make gets that, and waits for us."""
+    if os.isatty(STDIN):
+        threading.Thread(target=_wait_for_hangup, args=(STDIN,), daemon=True).start()
+
+
+def _wait_for_hangup(terminal: int) -> None:
+    poll = select.poll()
+    poll.register(terminal, 0)  # no reading: what is typed is the shell's; a hang-up is always reported
+    if any(event & select.POLLHUP for _, event in poll.poll()):
+        os.kill(os.getpid(), signal.SIGHUP)

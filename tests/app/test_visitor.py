@@ -1,0 +1,35 @@
+"""Visitors: what is remembered of them, and how long they may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.deadline import after
+from app.errors import DeadlineExceeded
+from app.metrics import Metrics
+from app.schemas import PredictRequest
+from app.visitor import Degraded, Visitors
+from tests.app.conftest import NOW, House
+
+
+@pytest.fixture
+def visitors(house: House) -> Visitors:
+    return Visitors(house.history, house.states, house.model, Metrics())
+
+
+async def test_an_encoding_past_the_deadline_is_given_up(house: House, visitors: Visitors) -> None:
+    house.did("u1", ("click", "shoe"))
+    house.model.hangs = True
+    async with asyncio.timeout(30):
+        with pytest.raises(DeadlineExceeded):
+            await visitors.load(PredictRequest(user_id="u1"), NOW, after(5), Degraded())
+
+
+async def test_only_a_user_with_events_is_remembered(house: House, visitors: Visitors) -> None:
+    house.did("known", ("click", "shoe"))
+    house.history.profiles["new"] = {"country": "DE"}
+    for user_id in ("known", "new", "nobody"):
+        await visitors.load(PredictRequest(user_id=user_id), NOW, after(60_000), Degraded())
+    assert set(house.states.states) == {"known"}

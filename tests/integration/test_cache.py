@@ -1,0 +1,98 @@
+"""Redis as something one can do without: what waiting for it costs at most, and who asks again after it was away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from app import redis as redis_module
+from app.errors import CacheUnavailable
+from app.redis import AWAY_SECONDS, Cache, Redis
+from foretell.embedded import EmbeddedStores
+from tests.integration.examples import Clock
+from tests.integration.proxy import Proxy
+
+
+@pytest.fixture
+async def proxy(stores: EmbeddedStores) -> AsyncIterator[Proxy]:
+    """In front of the session's Valkey."""
+    async with Proxy(urlsplit(stores.redis_url).port or 0) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("fails", ["reading", "connecting"])
+async def test_a_server_that_hangs_costs_the_timeout_once(proxy: Proxy, fails: str) -> None:
+    """Not once for each try, and not once more for a new connection."""
+    cache = await redis_module.connect(f"redis://127.0.0.1:{proxy.port}/0", 2000)
+    if fails == "connecting":
+        await cache.client.connection_pool.disconnect()
+    proxy.hold()
+    start = time.perf_counter()
+    with pytest.raises(CacheUnavailable):
+        await cache.ask(lambda redis: redis.get("k"))
+    assert 1.9 <= time.perf_counter() - start < 3.8
+    proxy.mend()
+    await cache.close()
+
+
+async def test_a_reply_that_came_too_late_is_not_read_as_the_next_one(proxy: Proxy, redis: Redis) -> None:
+    await redis.mset({"slow": "slow", "next": "next"})
+    cache = await redis_module.connect(f"redis://127.0.0.1:{proxy.port}/0", 20_000)
+    cache._seconds = 0.05  # the caller leaves; the command itself goes on
+    proxy.hold()
+    with pytest.raises(CacheUnavailable):
+        await cache.ask(lambda redis: redis.get("slow"))
+    proxy.mend()
+    await cache._unbroken.drain()
+    cache._seconds, cache._away = 20.0, False
+    assert await cache.ask(lambda redis: redis.get("next")) == b"next"
+    await cache.close()
+
+
+async def test_while_redis_is_away_one_asks_and_the_others_go_on_without() -> None:
+    clock, asked, hang = Clock(), 0, asyncio.Event()
+    cache = Cache(Redis(), 0.01, clock)
+
+    async def command(redis: Redis) -> None:
+        nonlocal asked
+        asked += 1
+        await hang.wait()
+
+    async def fails() -> bool:
+        try:
+            await cache.ask(command)
+        except CacheUnavailable:
+            return True
+        return False
+
+    assert [await fails() for _ in range(3)] == [True] * 3
+    assert asked == 1
+    clock.now += AWAY_SECONDS
+    assert list(await asyncio.gather(fails(), fails(), fails())) == [True] * 3
+    assert asked == 2
+    hang.set()
+    assert await fails()  # still within the pause
+    clock.now += AWAY_SECONDS
+    assert [await fails() for _ in range(3)] == [False] * 3
+    assert asked == 5
+    await cache.close()
+
+
+async def test_a_refusal_is_an_answer_too(cache: Cache) -> None:
+    """One wrong key must not keep everybody from the cache."""
+    await cache.client.set("text", "no hash")
+    with pytest.raises(CacheUnavailable, match="refused"):
+        await cache.ask(lambda redis: redis.hget("text", "g"))
+    assert await cache.ask(lambda redis: redis.get("text")) == b"no hash"
+
+
+async def test_an_idle_connection_that_broke_is_no_outage(proxy: Proxy) -> None:
+    cache = await redis_module.connect(f"redis://127.0.0.1:{proxy.port}/0", 20_000)
+    proxy.cut()
+    proxy.mend()
+    await cache.ping()
+    await cache.close()
