@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import PayloadTooLarge, StartupError, error_response, respond
+from app.errors import FieldProblem, PayloadTooLarge, StartupError, error_response, respond
 from app.metrics import Metrics
 from models.artifact import ArtifactError
 from models.contract import ContractError
@@ -133,7 +133,8 @@ class BodyLimitMiddleware:
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(
-            f"The body is longer than {self.limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES."
+            f"The body is longer than {self.limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES.",
+            fields=[FieldProblem("body", f"must have at most {self.limit} bytes")],
         )
 
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
-from app.errors import InvalidPayload, UnsupportedMedia
+from app.errors import FieldProblem, InvalidPayload, UnsupportedMedia
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,7 +23,10 @@ async def read_json(request: Request, schema: type[M]) -> M:
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
-        raise UnsupportedMedia("Send JSON, with the header Content-Type: application/json.")
+        raise UnsupportedMedia(
+            "Send JSON, with the header Content-Type: application/json.",
+            fields=[FieldProblem("Content-Type", "must be application/json")],
+        )
     try:
         return schema.model_validate_json(await request.body())
     except ValidationError as error:

@@ -35,14 +35,16 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        for listener in self._server.sockets:  # accept no more; Server.close would leak what was accepted just now
+            asyncio.get_running_loop().remove_reader(listener)
+        await _turns()
         await asyncio.gather(*self._opening, return_exceptions=True)
+        self._server.close()
         self.cut()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        await _turns()
 
     def cut(self) -> None:
         """Close every connection; new ones are closed at once."""
@@ -72,9 +74,6 @@ class Proxy:
         finally:
             self._opening.discard(opening)
         self._writers.add(there_writer)
-        if not self._server.is_serving():  # it was left meanwhile
-            self.cut()
-            return
         for source, sink, replies in ((reader, there_writer, False), (there_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, sink, replies))
             self._tasks.add(task)
@@ -89,3 +88,8 @@ class Proxy:
                 await sink.drain()
         sink.transport.abort()
         self._writers.discard(sink)
+
+
+async def _turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
