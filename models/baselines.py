@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from models.contract import ITEM_NUMBERS, STATE_TAIL, Contract
 from models.encode import Arrays
-from models.matches import match_catalogue, match_features, match_width, pack_tail, unpack_tail
-from models.network import Network, visible_slots
+from models.matches import match_catalogue, match_features, match_width, pack_tail
+from models.network import Network
+from models.past import Candidates, Catalogue, Past
 
 Tensor = Any
 
@@ -60,30 +61,26 @@ class Logistic(Network):
         """The events themselves [B, L, STATE_TAIL]."""
         return pack_tail(items, types)
 
-    def score(
-        self, state: Tensor, prefix: Tensor, valid: Tensor, candidates: Tensor, vectors: Tensor,
-        numbers: Tensor, categories: Tensor, context: Tensor, training: bool = False,
-    ) -> Tensor:  # fmt: skip
+    def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """One linear function of the features a target or value, [B, D, targets + values]."""
-        items, types = unpack_tail(state)
-        visible = visible_slots(prefix, valid)
-        matches = match_features(items, types, visible, candidates, categories, len(self.contract.behaviours))
-        return tf.tensordot(tf.concat([matches, numbers], axis=-1), self.linear, 1) + self.context_logits(context)
+        behaviours = len(self.contract.behaviours)
+        matches = match_features(*past.events, past.visible, candidates.items, categories, behaviours)
+        features = tf.concat([matches, candidates.numbers], axis=-1)
+        return tf.tensordot(features, self.linear, 1) + self.context_logits(candidates.context)
 
-    def catalogue_scores(
-        self, state: Tensor, valid: Tensor, context: Tensor, vectors: Tensor, categories: Tensor, numbers: Tensor
-    ) -> Tensor:
+    def catalogue_scores(self, past: Past, context: Tensor, catalogue: Catalogue) -> Tensor:
         """The objective on every item [B, V]: the weighted sum of the targets' probabilities."""
         contract = self.contract
         weights = tf.constant([contract.objective[name] for name in contract.targets], tf.float32)
+        sizes, behaviours = contract.category_sizes, len(contract.behaviours)
 
         def one(inputs: tuple[Tensor, ...]) -> Tensor:
-            items, types, seen, offset = inputs
-            matches = match_catalogue(items, types, seen, categories, contract.category_sizes, len(contract.behaviours))
-            logits = tf.matmul(tf.concat([matches, numbers], axis=-1), self.linear) + offset
+            items, types, valid, offset = inputs
+            matches = match_catalogue(items, types, valid, catalogue.categories, sizes, behaviours)
+            logits = tf.matmul(tf.concat([matches, catalogue.numbers], axis=-1), self.linear) + offset
             return tf.linalg.matvec(tf.sigmoid(logits[:, : len(contract.targets)]), weights)
 
-        inputs = (*unpack_tail(state), valid, self.context_logits(context))
+        inputs = (*past.events, past.valid, self.context_logits(context))
         return tf.map_fn(one, inputs, fn_output_signature=tf.float32)
 
     def context_logits(self, context: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from models.contract import FIRST, GAP_BUCKETS, PAD, POPULARITY, STATE_TAIL, Contract
 from models.encode import Arrays
-from models.matches import match_features, pack_tail, unpack_tail
-from models.network import Network, visible_slots
+from models.matches import match_features, pack_tail
+from models.network import Network
+from models.past import Candidates, Past
 
 Tensor = Any
 
@@ -152,40 +153,27 @@ class Behaviour(Network):
             x = block(x, distance, visible, training=training)
         return tf.concat([self.norm(x), pack_tail(items, types)], axis=-1)
 
-    def score(
-        self, state: Tensor, prefix: Tensor, valid: Tensor, candidates: Tensor, vectors: Tensor,
-        numbers: Tensor, categories: Tensor, context: Tensor, training: bool = False,
-    ) -> Tensor:  # fmt: skip
+    def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """Logits [B, D, targets + values]: attention pooling, products, match features, then a small MLP."""
-        rows = state[..., :-STATE_TAIL]
-        visible = visible_slots(prefix, valid)  # [B, D, L]
-        distance = prefix[..., None] - tf.range(tf.shape(rows)[1])
+        items, vectors, numbers, context = candidates
         scene = self.scene(context)  # [B, D, W]
-        wanted = self.candidate_attention(vectors + scene, rows, distance, visible)  # [B, D, W]
-        user = self.user(rows, prefix, valid)
-        items, types = unpack_tail(state)
-        matches = match_features(items, types, visible, candidates, categories, len(self.contract.behaviours))
+        wanted = self.candidate_attention(vectors + scene, past.rows, past.distance, past.visible)  # [B, D, W]
+        user = past.newest
+        matches = match_features(*past.events, past.visible, items, categories, len(self.contract.behaviours))
         x = tf.concat([vectors, wanted, user, scene, vectors * wanted, vectors * user, matches, numbers], axis=-1)
         for layer in self.hidden:
             x = self.drop(layer(x), training=training)
         return self.head(x)
 
-    def query(self, state: Tensor, prefix: Tensor, valid: Tensor, context: Tensor) -> Tensor:
+    def query(self, past: Past, context: Tensor) -> Tensor:
         """The user at each prefix, in the scene of the moment, as a retrieval query [B, M, W]."""
-        user = self.user(state[..., :-STATE_TAIL], prefix, valid)
-        return self.query_layer(tf.concat([user, self.scene(context)], axis=-1))
+        return self.query_layer(tf.concat([past.newest, self.scene(context)], axis=-1))
 
-    def copy_weights(self, state: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
+    def copy_weights(self, past: Past) -> Tensor:
         """exp of a linear function of each event's state plus a bias for its distance, [B, M, L]."""
-        rows = state[..., :-STATE_TAIL]
-        distance = prefix[..., None] - tf.range(tf.shape(rows)[1])  # [B, M, L]
-        logits = self.copy_layer(rows)[:, None, :, 0] + tf.gather(self.copy_distance, tf.maximum(distance, 0))
-        return tf.exp(tf.minimum(logits, 20.0)) * tf.cast(visible_slots(prefix, valid), tf.float32)
-
-    def user(self, rows: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
-        """The state of the newest visible event [B, D, W]; zeros where there is none."""
-        known = tf.reduce_any(visible_slots(prefix, valid), axis=-1, keepdims=True)  # [B, D, 1]
-        return tf.gather(rows, tf.maximum(prefix, 0), batch_dims=1) * tf.cast(known, rows.dtype)
+        bias = tf.gather(self.copy_distance, tf.maximum(past.distance, 0))
+        logits = self.copy_layer(past.rows)[:, None, :, 0] + bias
+        return tf.exp(tf.minimum(logits, 20.0)) * tf.cast(past.visible, tf.float32)
 
     def scene(self, context: Tensor) -> Tensor:
         """The sum of the context fields' embeddings [B, D, W] of context ids [B, D, F]."""

@@ -14,6 +14,7 @@ from models.artifact import Artifact, publish
 from models.contract import FIRST, PAD, Contract
 from models.log import Log
 from models.network import Network
+from models.past import Candidates, Catalogue, Past
 from models.samples import Decisions
 from models.vocabulary import Vocabulary
 
@@ -66,26 +67,22 @@ class Served(tf.Module):  # type: ignore[misc]
         come last, with a score of -inf.
         """
         known = tf.shape(allowed)[1]
-        tables = (self.vectors[:known], self.categories[:known], self.numbers[:known])
-        valid = tf.range(tf.shape(state)[1]) >= tf.shape(state)[1] - lengths[:, None]
-        scores = self.network.catalogue_scores(tf.cast(state, tf.float32), valid, context, *tables)  # [B, V']
+        catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
+        scores = self.network.catalogue_scores(Past.whole(state, lengths, 1), context, catalogue)  # [B, V']
         scores = tf.where(allowed, scores, -float("inf"))
         best = tf.math.top_k(scores, self.contract.retrieval_size)
         return {"items": best.indices, "scores": best.values}
 
     def score(self, state: Tensor, lengths: Tensor, context: Tensor, candidates: Tensor) -> dict[str, Tensor]:
         """Probability of each target and expected value of each value for candidates [B, C], each [B, C]."""
-        count, length = tf.shape(candidates)[1], tf.shape(state)[1]
-        logits = self.network.score(
-            tf.cast(state, tf.float32),
-            tf.fill(tf.shape(candidates), length - 1),
-            tf.range(length) >= length - lengths[:, None],
+        count = tf.shape(candidates)[1]
+        items = Candidates(
             candidates,
             tf.gather(self.vectors, candidates),
             tf.gather(self.numbers, candidates),
-            self.categories,
             tf.repeat(context[:, None], count, axis=1),
         )
+        logits = self.network.score(Past.whole(state, lengths, count), items, self.categories)
         targets, values = self.contract.targets, self.contract.values
         outputs = {name: tf.sigmoid(logits[..., i]) for i, name in enumerate(targets)}
         for i, name in enumerate(values):

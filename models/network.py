@@ -7,6 +7,7 @@ decision has its own visible prefix; serving is the case in which the prefix is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ import tensorflow as tf
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax
-from models.matches import unpack_tail
+from models.past import Candidates, Catalogue, Past
 
 Tensor = Any
 
@@ -68,38 +69,32 @@ class Network(keras.Model):  # type: ignore[misc]
         """The state [B, L, state_width] of histories [B, L] whose items have the vectors [B, L, width]."""
         raise NotImplementedError
 
-    def score(
-        self, state: Tensor, prefix: Tensor, valid: Tensor, candidates: Tensor, vectors: Tensor,
-        numbers: Tensor, categories: Tensor, context: Tensor, training: bool = False,
-    ) -> Tensor:  # fmt: skip
-        """Logits [B, D, targets + values] of candidates [B, D], each seeing the slots up to its ``prefix`` [B, D]."""
+    def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
+        """Logits [B, D, targets + values] of candidates; ``categories`` [V, levels] are those of every item."""
         raise NotImplementedError
 
-    def query(self, state: Tensor, prefix: Tensor, valid: Tensor, context: Tensor) -> Tensor:
+    def query(self, past: Past, context: Tensor) -> Tensor:
         """Retrieval queries [B, M, width]: the inner product with an item's vector ranks the catalogue."""
         raise NotImplementedError
 
-    def copy_weights(self, state: Tensor, prefix: Tensor, valid: Tensor) -> Tensor:
+    def copy_weights(self, past: Past) -> Tensor:
         """How much each past event speaks for its own item again, [B, M, L]; 0 where it is not visible."""
         raise NotImplementedError
 
-    def catalogue_scores(
-        self, state: Tensor, valid: Tensor, context: Tensor, vectors: Tensor, categories: Tensor, numbers: Tensor
-    ) -> Tensor:
-        """How well each item with the given tables [V, ...] suits each whole history, [B, V].
+    def catalogue_scores(self, past: Past, context: Tensor, catalogue: Catalogue) -> Tensor:
+        """How well each item of the catalogue suits each past (of one decision), [B, V].
 
         The logit is query times vector, plus log(1 + what the events on that very item weigh): a copy mechanism (Gu et
         al. 2016), since people come back to things, and rare items have no vector that could say so.
         """
-        prefix = tf.fill([tf.shape(state)[0], 1], tf.shape(state)[1] - 1)
-        query = self.query(state, prefix, valid, context[:, None])[:, 0]  # [B, width]
-        scores = tf.matmul(query, vectors, transpose_b=True)
-        items, _ = unpack_tail(state)
+        query = self.query(past, context[:, None])[:, 0]  # [B, width]
+        scores = tf.matmul(query, catalogue.vectors, transpose_b=True)
+        items, _ = past.events
         same = tf.cast(items[:, :, None] == items[:, None, :], tf.float32)  # [B, L, L]
-        weights = self.copy_weights(state, prefix, valid)[:, 0]  # [B, L]
+        weights = self.copy_weights(past)[:, 0]  # [B, L]
         # An item's events share its bonus, for the scatter adds them up again.
         bonus = tf.math.log1p(tf.linalg.matvec(same, weights)) / tf.reduce_sum(same, axis=-1)
-        inside = items < tf.shape(vectors)[0]
+        inside = items < tf.shape(catalogue.vectors)[0]
         places = batch_indices(tf.where(inside, items, PAD))
         return tf.tensor_scatter_nd_add(scores, places, tf.where(inside, bonus, 0.0))
 
@@ -115,20 +110,11 @@ class Network(keras.Model):  # type: ignore[misc]
     def losses_of(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """Every loss of one batch of windows (see samples.Windows.batch), by name, and their weighted sum ``loss``."""
         vectors, _ = self.catalogue_vectors(batch["items"])
-        valid = batch["items"] != PAD
         state = self.encode(batch["items"], batch["types"], batch["gaps"], batch["values"], vectors, training)
+        past = Past(state, batch["items"] != PAD, batch["prefix"])
         own, numbers = self.catalogue_vectors(batch["candidates"], batch["popularity"])
-        logits = self.score(
-            state,
-            batch["prefix"],
-            valid,
-            batch["candidates"],
-            own,
-            numbers,
-            self.categories,
-            batch["context"],
-            training,
-        )
+        candidates = Candidates(batch["candidates"], own, numbers, batch["context"])
+        logits = self.score(past, candidates, self.categories, training)
         logits += self.position_bias(batch["shown"])
         parts = {}
         targets = self.contract.targets
@@ -137,7 +123,8 @@ class Network(keras.Model):  # type: ignore[misc]
         for i, name in enumerate(self.contract.values):
             scale = self.contract.value_scales[name]
             parts[name] = gamma_deviance(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
-        parts["retrieval"] = self.retrieval_loss(state, valid, batch) if self.negatives else tf.zeros(())
+        moved = replace(past, prefix=batch["move_prefix"])
+        parts["retrieval"] = self.retrieval_loss(moved, batch) if self.negatives else tf.zeros(())
         heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])
         return {"loss": heads + self.retrieval_weight * parts["retrieval"], **parts}
 
@@ -153,14 +140,14 @@ class Network(keras.Model):  # type: ignore[misc]
         bias = tf.gather(self.positions, place) * tf.cast(place > 1, tf.float32)[..., None]
         return tf.pad(bias, [[0, 0], [0, 0], [0, len(self.contract.values)]])
 
-    def retrieval_loss(self, state: Tensor, valid: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def retrieval_loss(self, past: Past, batch: dict[str, Tensor]) -> Tensor:
         """Sampled softmax of each next move against ``negatives`` items drawn uniformly for the whole batch."""
-        query = self.query(state, batch["move_prefix"], valid, batch["move_context"])  # [B, M, W]
+        query = self.query(past, batch["move_context"])  # [B, M, W]
         drawn = tf.random.uniform([self.negatives], FIRST, self.contract.items, tf.int32)
-        moves, (items, _) = batch["moves"], unpack_tail(state)
+        moves, (items, _) = batch["moves"], past.events
         positives, _ = self.catalogue_vectors(moves)
         negatives, _ = self.catalogue_vectors(drawn)
-        copies = self.copy_weights(state, batch["move_prefix"], valid)  # [B, M, L]
+        copies = self.copy_weights(past)  # [B, M, L]
         again = tf.cast(items[:, None, :] == moves[..., None], tf.float32)  # [B, M, L]
         drawn_again = tf.cast(items[:, :, None] == drawn, tf.float32)  # [B, L, S]
         right = tf.reduce_sum(query * positives, axis=-1) + tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
@@ -200,8 +187,3 @@ def batch_indices(items: Tensor) -> Tensor:
     """Pairs (row, item) [B, L, 2] of item ids [B, L]."""
     rows = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, None], tf.shape(items))
     return tf.stack([rows, items], axis=-1)
-
-
-def visible_slots(prefix: Tensor, valid: Tensor) -> Tensor:
-    """Which slots a decision sees: real events up to its prefix, bool [B, D, L]."""
-    return (tf.range(tf.shape(valid)[1]) <= prefix[..., None]) & valid[:, None, :]

@@ -11,6 +11,7 @@ from models.encode import Arrays
 from models.export import Served
 from models.log import Log
 from models.network import Network
+from models.past import Candidates, Catalogue, Past
 from models.run import TrainConfig, build_network, build_variables
 from models.samples import Windows, event_decisions, exposure_decisions
 
@@ -35,12 +36,10 @@ def batch(shop: Dataset, log: Log) -> Arrays:
 def logits(network: Network, batch: Arrays) -> np.ndarray:
     data = {key: tf.constant(value) for key, value in batch.items()}
     vectors, _ = network.catalogue_vectors(data["items"])
-    valid = data["items"] != 0
     state = network.encode(data["items"], data["types"], data["gaps"], data["values"], vectors)
+    past = Past(state, data["items"] != 0, data["prefix"])
     own, numbers = network.catalogue_vectors(data["candidates"])
-    found = network.score(
-        state, data["prefix"], valid, data["candidates"], own, numbers, network.categories, data["context"]
-    )
+    found = network.score(past, Candidates(data["candidates"], own, numbers, data["context"]), network.categories)
     return np.asarray(found)
 
 
@@ -135,12 +134,12 @@ def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     state = network.encode(
         items, tf.fill([1, length], 2), tf.zeros([1, length], tf.int32), tf.zeros([1, length]), vectors
     )
-    valid, context = items != 0, tf.zeros([1, len(log.contract.fields)], tf.int32)
+    past = Past(state, items != 0, tf.constant([[length - 1]]))
+    context = tf.zeros([1, len(log.contract.fields)], tf.int32)
     table, numbers = network.catalogue_vectors(tf.range(log.contract.items))
-    found = network.catalogue_scores(state, valid, context, table, network.categories, numbers)[0].numpy()
-    prefix = tf.constant([[length - 1]])
-    query = network.query(state, prefix, valid, context[:, None])[0, 0]
-    weights = network.copy_weights(state, prefix, valid)[0, 0].numpy()
+    found = network.catalogue_scores(past, context, Catalogue(table, network.categories, numbers))[0].numpy()
+    query = network.query(past, context[:, None])[0, 0]
+    weights = network.copy_weights(past)[0, 0].numpy()
     plain = tf.linalg.matvec(table, query).numpy()
     assert found[7] - plain[7] == pytest.approx(np.log1p(weights[-1] + weights[-3]), abs=1e-4)
     assert found[9] - plain[9] == pytest.approx(np.log1p(weights[-2]), abs=1e-4)

@@ -1,0 +1,77 @@
+"""What a network is asked about: the past that a decision sees, the candidates, and the catalogue they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from models.contract import STATE_TAIL
+from models.matches import unpack_tail
+
+Tensor = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Encoded histories, and how much of them each decision sees.
+
+    Attributes:
+        state: float32 [B, L, width]; ``valid`` marks the slots that hold an event, bool [B, L].
+        prefix: the last slot each decision sees, int32 [B, D]; -1 sees nothing.
+    """
+
+    state: Tensor
+    valid: Tensor
+    prefix: Tensor
+
+    @classmethod
+    def whole(cls, state: Tensor, lengths: Tensor, decisions: Tensor) -> Past:
+        """Serving's case: each of ``decisions`` many decisions sees all ``lengths`` [B] events."""
+        length = tf.shape(state)[1]
+        valid = tf.range(length) >= length - lengths[:, None]
+        return cls(tf.cast(state, tf.float32), valid, tf.fill([tf.shape(state)[0], decisions], length - 1))
+
+    @property
+    def rows(self) -> Tensor:
+        """The encoder's output alone [B, L, W]."""
+        return self.state[..., :-STATE_TAIL]
+
+    @property
+    def events(self) -> tuple[Tensor, Tensor]:
+        """Item ids and type ids, int32 [B, L]."""
+        return unpack_tail(self.state)
+
+    @property
+    def visible(self) -> Tensor:
+        """Which events each decision sees, bool [B, D, L]."""
+        return (tf.range(tf.shape(self.valid)[1]) <= self.prefix[..., None]) & self.valid[:, None, :]
+
+    @property
+    def distance(self) -> Tensor:
+        """How many slots each event lies before the decision, int32 [B, D, L]; negative in its future."""
+        return self.prefix[..., None] - tf.range(tf.shape(self.valid)[1])
+
+    @property
+    def newest(self) -> Tensor:
+        """The row of the newest event each decision sees [B, D, W]; zeros where it sees none."""
+        known = tf.reduce_any(self.visible, axis=-1, keepdims=True)  # [B, D, 1]
+        return tf.gather(self.rows, tf.maximum(self.prefix, 0), batch_dims=1) * tf.cast(known, self.state.dtype)
+
+
+class Candidates(NamedTuple):
+    """What decisions are about: item ids [B, D], their vectors and numbers, and the context ids [B, D, F]."""
+
+    items: Tensor
+    vectors: Tensor
+    numbers: Tensor
+    context: Tensor
+
+
+class Catalogue(NamedTuple):
+    """Tables with a row for each item id: vectors [V, width], category ids [V, levels], numbers [V, 3]."""
+
+    vectors: Tensor
+    categories: Tensor
+    numbers: Tensor
