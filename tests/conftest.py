@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from app import mongo as mongo_module
@@ -15,6 +17,11 @@ from foretell.embedded import EmbeddedStores
 
 #: Generous, because a busy machine must not fail a test.
 TIMEOUT_MS = 20_000
+
+# CI judges a change, so it draws the same examples every time; at a desk every run tries new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

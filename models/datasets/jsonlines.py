@@ -58,11 +58,12 @@ def flatten(frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         polars.exceptions.DuplicateError: there is a column of that name already.
     """
-    while nested := [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Struct)]:
-        for name in nested:
-            fields = frame[name].struct.fields
-            own = (pl.col(name).struct.field(f).alias(f"{name}_{f}") for f in fields)
-            frame = frame.select(*(c for c in frame.columns if c != name), *own)
+    # By columns, not by expressions: in those a key such as "*" or "^a$" would be a pattern.
+    while any(isinstance(dtype, pl.Struct) for dtype in frame.dtypes):
+        plain = [column for column in frame.get_columns() if not isinstance(column.dtype, pl.Struct)]
+        nested = [column for column in frame.get_columns() if isinstance(column.dtype, pl.Struct)]
+        inner = [part.alias(f"{c.name}_{part.name}") for c in nested for part in c.struct.unnest().get_columns()]
+        frame = pl.DataFrame([*plain, *inner])
     return frame
 
 

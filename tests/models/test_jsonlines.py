@@ -65,6 +65,11 @@ def test_a_key_that_is_there_twice_once_flattened_is_a_malformed_line() -> None:
     assert (rows.frame["c_d"].to_list(), rows.malformed["line_number"].to_list()) == ([3], [1])
 
 
+def test_keys_that_polars_takes_for_patterns_are_plain_names() -> None:
+    rows = read_json_lines(b'{"*": {"*": 1, "^a$": 2}, "b": 3}\n{"*": null, "b": 4}\n')
+    assert rows.frame.sort("b").to_dict(as_series=False) == {"b": [3, 4], "*_*": [1, None], "*_^a$": [2, None]}
+
+
 def test_half_an_emoji_costs_no_row() -> None:
     assert len(read_json_lines(b'{"u": "\\ud83d"}\n{"u": [1]}\n{"u": {"v": 1}}').frame) == 3
 
@@ -84,6 +89,7 @@ garbage = st.one_of(st.binary(max_size=40), values.map(lambda v: json.dumps(v).e
 @settings(deadline=None)  # the first import of a process takes longer
 @given(st.lists(st.one_of(garbage.map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")), values), max_size=25))
 @example([b'{"user": ', b"\xff", [1], {"a": 1}, True])
+@example([{"*": 0, "^.*$": 1}, {"*": {"*": 1}}, b'{"*": 1}', b'{"^.*$": {"*": 2}}'])
 def test_whatever_stands_between_good_lines_all_of_those_are_kept(mixed: list[Any]) -> None:
     """Good lines are numbered and carry any value; each comes out once, and no line that is not blank is lost."""
     written = [b'{"user": "good"}']
