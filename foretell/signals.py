@@ -28,9 +28,28 @@ def handled(handler: Callable[[int, FrameType | None], object], *numbers: int) -
             signal.signal(number, was)
 
 
-def leave(number: int, frame: FrameType | None) -> NoReturn:
-    """A handler that ends the program as Ctrl-C does: by an exception, so that everything is put away on its way."""
-    raise SystemExit(128 + number)
+@contextmanager
+def ending(*numbers: int) -> Iterator[None]:
+    """Let these signals end the program as Ctrl-C does: by an exception, so that everything is put away on its way.
+
+    The exception may surface inside a library that makes another one of it, or none. So whatever comes out of the block
+    once a signal has arrived, nothing at all included, is SystemExit with 128 + the signal's number.
+    """
+    came: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise SystemExit(128 + number)
+
+    with handled(leave, *numbers):
+        try:
+            yield
+        except BaseException:
+            if came:
+                raise SystemExit(128 + came[0]) from None
+            raise
+        if came:
+            raise SystemExit(128 + came[0])
 
 
 def follow_terminal() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from foretell.console import USAGE, console, fail
-from foretell.signals import follow_terminal, handled, leave
+from foretell.signals import ending, follow_terminal
 
 if TYPE_CHECKING:
     from foretell.shop import Shopper
@@ -41,7 +41,7 @@ def demo(
     from foretell.server import ListenError
 
     try:
-        with handled(leave, signal.SIGTERM, signal.SIGHUP):
+        with ending(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             code = load(host, port) if load_only else show(host, port, data_dir)
     except SettingsError as error:
         fail("\n".join(error.problems), USAGE)

@@ -5,26 +5,49 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 
-from foretell.signals import _wait_for_hangup, handled, leave
+from foretell.signals import _wait_for_hangup, ending
 
 
 def test_they_are_given_back_afterwards() -> None:
     before = signal.getsignal(signal.SIGHUP)
-    with handled(leave, signal.SIGHUP):
-        with pytest.raises(SystemExit) as left:
-            signal.raise_signal(signal.SIGHUP)
-        assert left.value.code == 129
+    with pytest.raises(SystemExit) as left, ending(signal.SIGHUP):
+        signal.raise_signal(signal.SIGHUP)
+    assert left.value.code == 129
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_an_error_that_a_library_makes_of_it_is_the_end_all_the_same() -> None:
+    def library() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit as error:
+            raise RuntimeError("import interrupted") from error
+
+    with pytest.raises(SystemExit) as left, ending(signal.SIGTERM):
+        library()
+    assert left.value.code == 143
+
+
+def test_one_that_a_library_swallows_is_the_end_all_the_same() -> None:
+    with pytest.raises(SystemExit) as left, ending(signal.SIGTERM), suppress(SystemExit):
+        signal.raise_signal(signal.SIGTERM)
+    assert left.value.code == 143
+
+
+def test_without_a_signal_errors_pass() -> None:
+    with pytest.raises(KeyError), ending(signal.SIGTERM):
+        raise KeyError
 
 
 def test_one_that_is_ignored_stays_ignored() -> None:
     """``nohup make run &`` outlives its terminal."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with handled(leave, signal.SIGHUP):
+        with ending(signal.SIGHUP):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -35,6 +58,6 @@ def test_the_end_of_the_terminal_is_a_sighup() -> None:
     """``ssh -t host make run``: there make leads the session, and the kernel tells nobody else."""
     window, terminal = os.openpty()
     os.close(window)
-    with handled(leave, signal.SIGHUP), pytest.raises(SystemExit):
+    with pytest.raises(SystemExit), ending(signal.SIGHUP):
         _wait_for_hangup(terminal)
     os.close(terminal)
