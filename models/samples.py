@@ -258,7 +258,7 @@ class Windows:
 def _draw(bounds: Rows, limit: int, rng: np.random.Generator | None) -> tuple[Rows, NDArray[np.bool_]]:
     """Up to ``limit`` rows from each [start, end) as a padded matrix [B, D], and which entries are real."""
     size = bounds[:, 1] - bounds[:, 0]
-    width = max(int(min(size.max(initial=1), limit)), 1)
+    width = max(min(int(size.max(initial=1)), limit), 1)
     if rng is None:
         offset = np.zeros(len(size), np.int64)
     else:  # a random stretch, which keeps the decisions of one page together

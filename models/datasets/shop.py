@@ -90,7 +90,7 @@ def open_shop(catalogue: pl.DataFrame, rng: np.random.Generator) -> Shop:
         cycle=rng.uniform(4.0, 18.0, kinds),
         personas=personas,
         by_popularity=np.cumsum(share),
-        by_persona=(np.minimum(liked, 1.0) + np.arange(PERSONAS)[:, None]).ravel(),
+        by_persona=(np.minimum(liked, 1.0) + np.arange(PERSONAS, dtype=np.float64)[:, None]).ravel(),
         by_category=order,
         category_ends=np.concatenate([[0.0], np.cumsum(share[order])]),
         category_starts=np.searchsorted(category[order], np.arange(kinds + 1)),
