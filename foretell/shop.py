@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +28,11 @@ class Shopper:
     items: tuple[str, ...]
 
 
-def open_shop(mongo_url: str, database: str) -> Shopper:
+def open_shop(mongo_url: str, database: str, rest: Callable[[], None] = lambda: None) -> Shopper:
     """Make sure that the shop is in MongoDB. Times are moved by whole weeks, so that it was busy until days ago.
+
+    Args:
+        rest: called again and again while the shop is made and loaded, where it may be interrupted.
 
     Raises:
         LoadError: MongoDB does not answer, or the database holds other data.
@@ -39,13 +43,13 @@ def open_shop(mongo_url: str, database: str) -> Shopper:
         meta = client[database]["meta"]
         known = meta.find_one({"_id": "shopper"}) if loaded_key(mongo_url, database) == KEY else None
         if known is None:  # not loaded, or cut short after the load: then only the shopper is found again
-            shopper = _make_and_load(mongo_url, database)
+            shopper = _make_and_load(mongo_url, database, rest)
             known = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
             meta.replace_one({"_id": "shopper"}, known, upsert=True)
     return Shopper(known["user_id"], tuple(known["items"]))
 
 
-def _make_and_load(mongo_url: str, database: str) -> Shopper:
+def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None]) -> Shopper:
     from models.datasets.dataset import rebase
     from models.datasets.storefront import simulate
 
@@ -54,13 +58,13 @@ def _make_and_load(mongo_url: str, database: str) -> Shopper:
     counts = shop.events.group_by("user_id").len().sort("len", "user_id")
     user_id = next(str(user) for user, events in counts.iter_rows() if events >= EVENTS)
     seen = shop.events.filter(shop.events["user_id"] == user_id)["item_id"].to_list()
+    rest()
     with progress() as bar:
         task = bar.add_task("load", total=None)
-        load_dataset(
-            shop,
-            mongo_url,
-            database,
-            lambda what, done, total: bar.update(task, description=f"load {what}", completed=done, total=total),
-            key=KEY,
-        )
+
+        def advance(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"load {what}", completed=done, total=total)
+            rest()
+
+        load_dataset(shop, mongo_url, database, advance, key=KEY)
     return Shopper(user_id, tuple(dict.fromkeys(seen[::-1]))[:2])

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 STDIN = 0
 
@@ -28,28 +27,53 @@ def handled(handler: Callable[[int, FrameType | None], object], *numbers: int) -
             signal.signal(number, was)
 
 
+class Ending:
+    """A program that a signal ends, by SystemExit with 128 + the signal's number."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._held = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler: leave at once, or note the signal for later."""
+        self._came.append(number)
+        if not self._held:
+            self.check()
+
+    def check(self) -> None:
+        """Leave, if a signal has come."""
+        if self._came:
+            raise SystemExit(128 + self._came[0])
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Leave at :meth:`check` and at the end of the block only.
+
+        For native code such as that of Polars, where an exception in the middle is a panic and a page of backtrace.
+        """
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.check()
+
+
 @contextmanager
-def ending(*numbers: int) -> Iterator[None]:
+def ending(*numbers: int) -> Iterator[Ending]:
     """Let these signals end the program as Ctrl-C does: by an exception, so that everything is put away on its way.
 
     The exception may surface inside a library that makes another one of it, or none. So whatever comes out of the block
     once a signal has arrived, nothing at all included, is SystemExit with 128 + the signal's number.
     """
-    came: list[int] = []
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        came.append(number)
-        raise SystemExit(128 + number)
-
-    with handled(leave, *numbers):
+    end = Ending()
+    with handled(end, *numbers):
         try:
-            yield
+            yield end
         except BaseException:
-            if came:
-                raise SystemExit(128 + came[0]) from None
+            end.check()
             raise
-        if came:
-            raise SystemExit(128 + came[0])
+        end.check()
 
 
 def follow_terminal() -> None:

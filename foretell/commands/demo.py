@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from foretell.console import USAGE, console, fail
-from foretell.signals import ending, follow_terminal
+from foretell.signals import Ending, ending, follow_terminal
 
 if TYPE_CHECKING:
     from foretell.shop import Shopper
@@ -41,8 +41,8 @@ def demo(
     from foretell.server import ListenError
 
     try:
-        with ending(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            code = load(host, port) if load_only else show(host, port, data_dir)
+        with ending(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as end:
+            code = load(host, port, end) if load_only else show(host, port, data_dir, end)
     except SettingsError as error:
         fail("\n".join(error.problems), USAGE)
     except (EmbeddedError, ListenError, LoadError) as error:
@@ -52,19 +52,20 @@ def demo(
     raise typer.Exit(code)
 
 
-def load(host: str | None, port: int | None) -> int:
+def load(host: str | None, port: int | None, end: Ending) -> int:
     """Make sure that the shop is in the MongoDB of the settings, for a service that runs elsewhere."""
     from app.settings import load_settings
     from foretell.server import base_url
     from foretell.shop import open_shop
 
     settings = load_settings(host=host, port=port)
-    shopper = open_shop(settings.mongo_url, settings.mongo_database)
+    with end.hold():
+        shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
     print_requests(base_url(settings.host, settings.port), shopper)
     return 0
 
 
-def show(host: str | None, port: int | None, data_dir: Path) -> int:
+def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int:
     """Everything on this machine until a signal comes; what can fail at once (settings, port, folder) comes first."""
     from app.settings import load_settings
     from foretell.commands.serve import run
@@ -81,7 +82,8 @@ def show(host: str | None, port: int | None, data_dir: Path) -> int:
     ):
         follow_terminal()  # now, because a child is best started before there are threads
         settings = settings.model_copy(update={"redis_url": stores.redis_url, "mongo_url": stores.mongo_url})
-        shopper = open_shop(settings.mongo_url, settings.mongo_database)
+        with end.hold():
+            shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
         base = base_url(settings.host, listener.getsockname()[1])
         return run(settings, listener, partial(announce, base, shopper, settings.model_name))
 

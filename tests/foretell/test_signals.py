@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from foretell.signals import _wait_for_hangup, ending
+from foretell.signals import Ending, _wait_for_hangup, ending
 
 
 def test_they_are_given_back_afterwards() -> None:
@@ -35,6 +35,31 @@ def test_an_error_that_a_library_makes_of_it_is_the_end_all_the_same() -> None:
 def test_one_that_a_library_swallows_is_the_end_all_the_same() -> None:
     with pytest.raises(SystemExit) as left, ending(signal.SIGTERM), suppress(SystemExit):
         signal.raise_signal(signal.SIGTERM)
+    assert left.value.code == 143
+
+
+def test_a_held_signal_waits_for_a_good_moment() -> None:
+    done = []
+
+    def work(end: Ending) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        done.append("native code")
+        end.check()
+        done.append("never")
+
+    with pytest.raises(SystemExit) as left, ending(signal.SIGTERM) as end, end.hold():
+        work(end)
+    assert (left.value.code, done) == (143, ["native code"])
+
+
+def test_a_held_signal_comes_at_the_end_of_the_block() -> None:
+    def work(end: Ending) -> None:
+        with end.hold():
+            signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    with pytest.raises(SystemExit) as left, ending(signal.SIGTERM) as end:
+        work(end)
     assert left.value.code == 143
 
 
