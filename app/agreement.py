@@ -6,7 +6,7 @@ from typing import Any
 
 from app.errors import StartupError
 from app.settings import Settings
-from models.contract import FIRST, Contract
+from models.contract import FIRST, OPTIONAL, Contract
 
 
 def verify_reach(settings: Settings, contract: Contract) -> None:
@@ -27,6 +27,8 @@ def verify_reach(settings: Settings, contract: Contract) -> None:
 def verify_signatures(module: Any, contract: Contract) -> None:
     """Compare what the SavedModel offers with the contract. Raises StartupError at the first difference."""
     for name, signature in contract.signatures().items():
+        if name in OPTIONAL and name not in module.signatures:
+            continue
         if name not in module.signatures:
             raise StartupError(f"The model offers no signature {name!r}; export it again.")
         function = module.signatures[name]

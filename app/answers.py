@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import Contract
+from models.explanation import Explanation
 from models.vocabulary import Ids
 
 Reason = Literal["history", "popular", "requested"]
@@ -22,6 +23,7 @@ class Prediction:
     item_id: str
     probabilities: Mapping[str, np.float32]
     expected: Mapping[str, np.float32]
+    explanation: Mapping[str, Explanation] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Recommendation:
     probabilities: Mapping[str, np.float32]
     expected: Mapping[str, np.float32]
     reason: Reason
+    explanation: Mapping[str, Explanation] | None = None
 
 
 @dataclass(frozen=True, slots=True)

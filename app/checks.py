@@ -10,9 +10,11 @@ from app.settings import Settings
 from models.contract import Contract
 
 
-def check(request: PredictRequest, contract: Contract, settings: Settings) -> None:
-    """Raise InvalidPayload naming every field the model or the settings do not allow."""
+def check(request: PredictRequest, contract: Contract, settings: Settings, explains: bool) -> None:
+    """Raise InvalidPayload naming every field the model (which ``explains`` or not) or the settings do not allow."""
     found = [*_shape(request, settings), *_names(request, contract)]
+    if request.explain and not explains:
+        found.append(FieldProblem("explain", "this model cannot explain itself; leave explain out or export it again"))
     if found:
         detail = f"{found[0].field}: {found[0].problem}" if len(found) == 1 else f"{len(found)} fields are invalid."
         raise InvalidPayload(detail, fields=found[:MAX_FIELDS])
@@ -27,8 +29,6 @@ def _shape(request: PredictRequest, settings: Settings) -> Iterator[FieldProblem
         yield FieldProblem("items", f"must have at most {settings.max_items} items")
     if request.rank == "items" and not request.items:
         yield FieldProblem("items", 'must name the items to rank, as rank is "items"')
-    if request.explain:
-        yield FieldProblem("explain", "this model cannot explain itself yet; leave explain out")
 
 
 def _names(request: PredictRequest, contract: Contract) -> Iterator[FieldProblem]:

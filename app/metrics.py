@@ -42,7 +42,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "foretell_stage_seconds",
-            "Time of one stage of a prediction: cache, history, encode, retrieve, score or rank.",
+            "Time of one stage of a prediction: cache, history, encode, retrieve, score, rank or explain.",
             ["stage"],
             buckets=SECONDS,
             registry=r,
@@ -54,7 +54,7 @@ class Metrics:
             registry=r,
         )
         self.degraded = Counter(
-            "foretell_degraded", "Answers given without a part: cache or history.", ["part"], registry=r
+            "foretell_degraded", "Answers given without a part: cache, history or explanation.", ["part"], registry=r
         )
         self.events = Counter(
             "foretell_events", "Events received: accepted, duplicate or rejected.", ["outcome"], registry=r

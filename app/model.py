@@ -23,6 +23,11 @@ class Model(Protocol):
     artifact: Artifact
     device: str
 
+    @property
+    def explains(self) -> bool:
+        """Whether the artifact has ``explain``; without it that method must not be called."""
+        ...
+
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
         ...
@@ -46,5 +51,21 @@ class Model(Protocol):
         """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
 
         Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        """
+        ...
+
+    async def explain(
+        self,
+        arrays: Arrays,
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
+    ) -> Arrays:
+        """What moved the log-odds of each target of C candidates (as for :meth:`score`), from one user's inputs [L].
+
+        ``events`` [C, T, L], ``context`` [C, T, F], ``attributes`` [C, T, A] and ``base`` [C, T].
         """
         ...

@@ -14,6 +14,7 @@ from app.answers import Answer, Outcomes, Prediction, Provenance, Reason, Recomm
 from app.catalogue import ItemContent
 from app.checks import check
 from app.errors import HistoryUnavailable
+from app.explanations import Explainer
 from app.metrics import Metrics
 from app.model import Model
 from app.offer import Filtered, Named, Offer
@@ -50,6 +51,7 @@ class Predictor:
         self._settings = settings
         self._random = random
         self._clock = clock
+        self._explainer = Explainer(offer, model, metrics)
         self._contract = model.artifact.contract
         self._vocabulary = model.artifact.vocabulary
         self._name = {"name": model.artifact.name, "version": model.artifact.version}
@@ -66,7 +68,7 @@ class Predictor:
             DeadlineExceeded: the answer was not ready in time.
         """
         start, now = time.perf_counter(), self._clock()
-        check(request, self._contract, self._settings)
+        check(request, self._contract, self._settings, self._model.explains)
         degraded = Degraded()
 
         visitor = await self._visitors.load(request, now, deadline, degraded)
@@ -77,6 +79,11 @@ class Predictor:
         outcomes = await self._score(visitor, context, named, pool, deadline)
         groups = await self._groups(request, named, pool, deadline, degraded)
         recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
+        predictions = _predictions(request.items, named.ids, outcomes)
+        if request.explain:
+            predictions, recommendations = await self._explainer.explain(
+                visitor, context, named, predictions, recommendations, deadline, degraded
+            )
 
         for part in degraded:
             self._metrics.degraded.labels(part).inc()
@@ -84,7 +91,7 @@ class Predictor:
             request_id=request_id,
             user_id=request.user_id,
             model=self._name,
-            predictions=_predictions(request.items, named.ids, outcomes),
+            predictions=predictions,
             recommendations=recommendations,
             warnings=_warnings(request.items, named.ids),
             provenance=Provenance(

@@ -29,6 +29,8 @@ with quiet_start():
 
 #: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
 TURN = 1024
+#: Explanations that may wait; each takes tens of milliseconds, so more would not be there in time.
+EXPLANATIONS = 32
 
 
 class _Retrieve(NamedTuple):
@@ -46,10 +48,19 @@ class _Score(NamedTuple):
     newcomers: Sequence[ItemContent]
 
 
+class _Explain(NamedTuple):
+    arrays: Arrays
+    length: int
+    context: Ids
+    candidates: Ids
+    newcomers: Sequence[ItemContent]
+
+
 class Runtime:
     """A loaded, verified and warm model; implements :class:`app.model.Model`.
 
     TensorFlow runs on one thread of its own, so calls never block the event loop and never meet each other.
+    Explanations have another, one at a time, so that nobody's prediction waits for them.
     """
 
     def __init__(self, artifact: Artifact, module: Any, device: str, settings: Settings, metrics: Metrics) -> None:
@@ -58,7 +69,7 @@ class Runtime:
         self._module = module
         self._contract = artifact.contract
         self._everything = np.arange(artifact.contract.items) >= FIRST
-        self._signatures = {name: module.signatures[name] for name in self._contract.signatures()}
+        self._signatures = {n: module.signatures[n] for n in self._contract.signatures() if n in module.signatures}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
@@ -76,9 +87,14 @@ class Runtime:
             width=lambda job: len(job.candidates),
             max_rows=rows,
         )
+        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explain = Batcher(
+            "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
+        )
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
-        for table in self._tables.values():  # a seat for each newcomer that a batch can have
-            table.assign(tf.pad(table, [[0, rows], [0, 0]]))
+        self._explain_seats = artifact.contract.items + rows
+        for table in self._tables.values():  # a seat for each newcomer that a batch can have, and an explanation
+            table.assign(tf.pad(table, [[0, rows + TURN], [0, 0]]))
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -109,8 +125,9 @@ class Runtime:
         return runtime
 
     def close(self) -> None:
-        """Let the running batch end and stop the thread."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """Let what runs end and stop the threads."""
+        for executor in (self._executor, self._explaining):
+            executor.shutdown(wait=True, cancel_futures=True)
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
@@ -144,7 +161,26 @@ class Runtime:
         ]
         return {name: np.concatenate([turn[name] for turn in turns]) for name in turns[0]}
 
-    # What runs on the TensorFlow thread.
+    @property
+    def explains(self) -> bool:
+        """Whether the artifact can explain itself; one that was exported before there was such a thing cannot."""
+        return "explain" in self._signatures
+
+    async def explain(
+        self,
+        arrays: Arrays,
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
+    ) -> Arrays:
+        """What moved the predictions of at most TURN candidates; see :meth:`app.model.Model.explain`."""
+        job = _Explain(arrays, length, context, candidates, newcomers)
+        return await self._explain.submit(job, deadline=deadline)
+
+    # What runs on the TensorFlow threads.
 
     def _call(self, name: str, arrays: Arrays) -> Arrays:
         inputs = self._contract.signatures()[name].inputs
@@ -173,14 +209,26 @@ class Runtime:
             row[new] = self._contract.items + len(guests) + np.arange(len(new))
             guests += [job.newcomers[i] for i in job.candidates[new] - self._contract.items]
         if guests:
-            self._seat(guests)
+            self._seat(guests, self._contract.items)
         scored = self._call("score", {**_stack(jobs), "candidates": candidates})
         return [
             {name: values[i, : len(job.candidates)] for name, values in scored.items()} for i, job in enumerate(jobs)
         ]
 
-    def _seat(self, guests: Sequence[ItemContent]) -> None:
-        """Write items into the tables' rows V, V + 1 and on, where they stay until the next batch takes the seats.
+    def _run_explain(self, jobs: Sequence[_Explain]) -> list[Arrays]:
+        (job,) = jobs
+        first, asked = self._contract.items, job.candidates
+        guests = [job.newcomers[i] for i in asked[asked >= first] - first]
+        if guests:
+            self._seat(guests, self._explain_seats)
+            asked = asked.copy()
+            asked[asked >= first] = self._explain_seats + np.arange(len(guests))
+        inputs = {name: array[None] for name, array in job.arrays.items()}
+        inputs |= {"lengths": np.array([job.length]), "context": job.context[None], "candidates": asked[None]}
+        return [{name: part[0] for name, part in self._call("explain", inputs).items()}]
+
+    def _seat(self, guests: Sequence[ItemContent], first: int) -> None:
+        """Write items into the tables' rows from ``first`` on, where they stay until another batch takes the seats.
 
         Nothing is kept: computing vectors takes about a millisecond, and so none is ever that of an older content.
         """
@@ -193,7 +241,7 @@ class Runtime:
         )
         unknown = np.full(len(guests), UNKNOWN, np.int32)
         rows |= self._call("embed_items", {"items": unknown, **rows})
-        seats = slice(self._contract.items, self._contract.items + len(guests))
+        seats = slice(first, first + len(guests))
         for name, table in self._tables.items():
             table[seats].assign(rows[name])  # in place; scatter_update would make every later read a copy
 
@@ -215,7 +263,11 @@ class Runtime:
             self._call("encode", history)
             self._call("retrieve", {**scene, "allowed": self._everything[None]})
             self._call("score", {**scene, "candidates": np.zeros((size, candidates), np.int32)})
-        self._seat([ItemContent(None, (), None, available=True)])
+        self._seat([ItemContent(None, (), None, available=True)], contract.items)
+        if self.explains:
+            nobody = {key: array[0] for key, array in history.items()}
+            moment, asked = np.zeros(len(contract.fields), np.int32), np.zeros(2, np.int32)
+            self._run_explain([_Explain(nobody, contract.history_length, moment, asked, ())])
 
 
 def choose_device(wanted: str) -> str:

@@ -6,6 +6,7 @@ They are parsed from the raw body by pydantic's own JSON parser, which bounds th
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
@@ -139,7 +140,10 @@ class PredictRequest(Wire):
     exploration: Share = Field(
         default=0.0, description="Temperature of a random (Plackett-Luce) order; 0 orders by score alone."
     )
-    explain: bool = Field(default=False, description="Reserved: no model can explain itself yet.")
+    explain: bool = Field(
+        default=False,
+        description="Say what moved the first 10 predictions and recommendations; takes tens of milliseconds.",
+    )
 
 
 class EventIn(Wire):
@@ -210,6 +214,47 @@ class Model(BaseModel):
     version: str
 
 
+class ExplainedEvent(BaseModel):
+    """A past event that moved the prediction."""
+
+    item_id: str
+    title: str | None = Field(description="The item's title, where the catalogue has one.")
+    type: str
+    at: datetime
+    contribution: float
+
+
+class ExplainedField(BaseModel):
+    """A field of the context that moved the prediction."""
+
+    field: str
+    value: str | None = Field(description="What it says; null where the model does not know the value.")
+    contribution: float
+
+
+class ExplainedAttribute(BaseModel):
+    """An attribute of the item that moved the prediction."""
+
+    attribute: str = Field(
+        description="`item` (being this very item), `category 1` (coarse) and on, `price`, `popularity`."
+    )
+    contribution: float
+
+
+class Explanation(BaseModel):
+    """Why an item has its probability of one target, in log-odds: 0.7 doubles the odds, -0.7 halves them.
+
+    `base` plus all contributions (those of `other_events` included) is `log_odds`. Lists begin with what moved most.
+    """
+
+    base: float = Field(description="Log-odds where nothing is known of user and item, at an average moment.")
+    log_odds: float = Field(description="Of the probability: 1 / (1 + exp(-log_odds)).")
+    events: list[ExplainedEvent] = Field(description="At most 5.")
+    other_events: float = Field(description="What the events that are not listed contribute together.")
+    context: list[ExplainedField] = Field(description="Fields of the request, of the user and of the clock.")
+    attributes: list[ExplainedAttribute]
+
+
 class Prediction(BaseModel):
     """What the model expects of one item."""
 
@@ -218,6 +263,9 @@ class Prediction(BaseModel):
     expected: dict[str, float] = Field(
         description="Expected size of each value **given that its behaviour happens**: "
         "`amount` is what a purchase would come to, not what to expect of showing the item."
+    )
+    explanation: dict[str, Explanation] | None = Field(
+        description="By target; null unless `explain` asks for it and this is one of the first 10."
     )
 
 
@@ -238,7 +286,7 @@ class Provenance(BaseModel):
     state: Literal["cached", "computed", "session", "anonymous"]
     state_age_ms: int = Field(description="Age of the encoded history.")
     history: int = Field(description="The user's events, those of the session included (counted up to 10,000).")
-    degraded: list[Literal["cache", "history"]] = Field(description="Parts that did not answer.")
+    degraded: list[Literal["cache", "history", "explanation"]] = Field(description="Parts that the answer lacks.")
 
 
 class Warning_(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +26,8 @@ NOBODY = UserRecord(events=[], total=0, profile={})
 class Degraded(list[str]):
     """The parts an answer had to do without, each named once."""
 
-    def add(self, part: Literal["cache", "history"]) -> None:
-        """Note that ``part`` did not answer."""
+    def add(self, part: Literal["cache", "history", "explanation"]) -> None:
+        """Note that the answer lacks ``part``."""
         if part not in self:
             self.append(part)
 
@@ -44,6 +44,7 @@ class Visitor:
         profile: ids of the profile fields, shape [P].
         source: where the state came from.
         computed_at: when it was encoded.
+        events: what was encoded, oldest first; None where that is not known, only its state.
     """
 
     state: NDArray[Any]
@@ -53,6 +54,7 @@ class Visitor:
     profile: Ids
     source: Literal["cached", "computed", "session", "anonymous"]
     computed_at: float
+    events: Sequence[Event] | None = None
 
     def items(self, types: Sequence[int]) -> Ids:
         """Internal ids of the items that the visible events of these types were about; repeats possible."""
@@ -74,7 +76,8 @@ class Visitors:
     async def load(self, request: PredictRequest, now: float, deadline: float, degraded: Degraded) -> Visitor:
         """The visitor of a request at the time ``now``.
 
-        A request with session events is encoded for itself and never cached: the cache holds stored events only.
+        A request with session events is encoded for itself and never cached: the cache holds stored events only. One
+        that wants explanations is encoded afresh as well, for it takes the events to explain.
 
         Raises:
             Overloaded: the model's queue is full.
@@ -83,13 +86,16 @@ class Visitors:
         if request.user_id is None or request.session:
             return await self._with_session(request, now, deadline, degraded)
         lookup = await self._look_up(request.user_id, degraded)
-        if lookup is not None and lookup.state is not None:
-            return self._cached(lookup.state)
+        cached = None if lookup is None or lookup.state is None else self._cached(lookup.state)
+        if cached is not None and not request.explain:
+            return cached
         try:
             record = await self._read(request.user_id, deadline)
         except HistoryUnavailable:
+            if cached is not None:  # enough to predict, not to explain
+                return cached
             degraded.add("history")
-            return await self._encode(NOBODY, "computed", now, deadline)
+            return replace(await self._encode(NOBODY, "computed", now, deadline), events=None)
         visitor = await self._encode(record, "computed", now, deadline)
         # A user without events costs no encoding; and were they remembered, a history loaded past POST /events would go
         # unnoticed until the state expires.
@@ -162,6 +168,7 @@ class Visitors:
             profile=profile,
             source=source if len(history) else "anonymous",
             computed_at=now,
+            events=record.events,
         )
 
     async def _remember(self, user_id: str, generation: bytes, visitor: Visitor, degraded: Degraded) -> None:

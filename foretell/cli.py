@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from foretell.commands import benchmark
 from foretell.commands.demo import demo
 from foretell.commands.evaluate import evaluate
 from foretell.commands.export import export
 from foretell.commands.importing import import_
 from foretell.commands.models import models
+from foretell.commands.report import report
 from foretell.commands.serve import serve
 from foretell.commands.train import train
 
@@ -25,8 +27,10 @@ app.command("serve")(serve)
 app.command("import")(import_)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
+app.command("report")(report)
 app.command("export")(export)
 app.command("models")(models)
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:

@@ -19,14 +19,19 @@ errors = Console(stderr=True, highlight=False)
 
 def progress() -> Progress:
     """A progress bar for long work; it stays readable when the output is not a terminal."""
+    return progress_on(console)
+
+
+def progress_on(output: Console) -> Progress:
+    """:func:`progress` on another console: a command whose result is JSON on stdout shows its progress on stderr."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
-        transient=not console.is_terminal,
+        console=output,
+        transient=not output.is_terminal,
     )
 
 

@@ -38,6 +38,9 @@ ITEM_NUMBERS = 3
 #: The column of the popularity among them.
 POPULARITY = 2
 
+#: Signatures that an artifact may lack; a model without ``explain`` predicts, and says that it cannot explain.
+OPTIONAL = ("explain",)
+
 #: Context fields that are computed from the clock and the history, never sent by a client.
 CLOCK_FIELDS = ("hour", "weekday", "since_last")
 
@@ -95,6 +98,7 @@ class Contract:
         probability_of: what a probability is conditioned on: ``exposure`` (learned from what was shown) or
             ``sampled candidates`` (no exposures in the data: each event against ``negatives`` random items).
         negatives: random items for each event, where probability_of is ``sampled candidates``.
+        repeats: whether people come back to an item; where nobody does, retrieval has nothing to copy from a history.
     """
 
     behaviours: tuple[Behaviour, ...]
@@ -110,6 +114,7 @@ class Contract:
     price_std: float = 1.0
     probability_of: Literal["exposure", "sampled candidates"] = "exposure"
     negatives: int = 0
+    repeats: bool = True
     pad_side: Literal["left"] = "left"
 
     @property
@@ -121,6 +126,12 @@ class Contract:
     def values(self) -> tuple[str, ...]:
         """Names of the values the model predicts (given that their behaviour happens)."""
         return tuple(b.value for b in self.behaviours if b.value in self.value_scales and b.value is not None)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What an explanation can name of an item: its identity, each level of its category, price, popularity."""
+        levels = (f"category {level + 1}" for level in range(len(self.category_sizes)))
+        return ("item", *levels, "price", "popularity")
 
     @property
     def objective(self) -> dict[str, float]:
@@ -135,20 +146,23 @@ class Contract:
         return UNKNOWN
 
     def signatures(self) -> dict[str, Signature]:
-        """The four functions every artifact offers, with dtype and shape of each tensor (None = any)."""
+        """The functions an artifact offers, with dtype and shape of each tensor (None = any).
+
+        Those of OPTIONAL are missing from artifacts that were exported before there was such a function.
+        """
         length, width = self.state_shape
         state = ("state", TensorSpec(self.state_dtype, (None, length, width)))
         lengths = ("lengths", TensorSpec("int32", (None,)))
         context = ("context", TensorSpec("int32", (None, len(self.fields))))
         pairs = TensorSpec("float32", (None, None))
+        whole, real = (TensorSpec(dtype, (None, self.history_length)) for dtype in ("int32", "float32"))
+        history = {"items": whole, "types": whole, "gaps": whole, "values": real}
+        candidates = ("candidates", TensorSpec("int32", (None, None)))
+        parts = {"events": length, "context": len(self.fields), "attributes": len(self.attributes)}
+        moved = {name: TensorSpec("float32", (None, None, len(self.targets), n)) for name, n in parts.items()}
         return {
             "encode": Signature(
-                inputs={
-                    "items": TensorSpec("int32", (None, self.history_length)),
-                    "types": TensorSpec("int32", (None, self.history_length)),
-                    "gaps": TensorSpec("int32", (None, self.history_length)),
-                    "values": TensorSpec("float32", (None, self.history_length)),
-                },
+                inputs=history,
                 outputs=dict([state]),
             ),
             "embed_items": Signature(
@@ -167,8 +181,12 @@ class Contract:
                 },
             ),
             "score": Signature(
-                inputs=dict([state, lengths, context, ("candidates", TensorSpec("int32", (None, None)))]),
+                inputs=dict([state, lengths, context, candidates]),
                 outputs=dict.fromkeys((*self.targets, *self.values), pairs),
+            ),
+            "explain": Signature(
+                inputs=history | dict([lengths, context, candidates]),
+                outputs=moved | {"base": TensorSpec("float32", (None, None, len(self.targets)))},
             ),
         }
 

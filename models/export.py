@@ -1,4 +1,4 @@
-"""From trained network to artifact: the four served functions, golden examples, atomic publish."""
+"""From trained network to artifact: the served functions, golden examples, atomic publish."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.artifact import Artifact, publish
+from models.attribution import Attribution, History
+from models.calibration import Calibration
 from models.contract import FIRST, PAD, Contract
 from models.log import Log
 from models.network import Network
@@ -31,11 +33,15 @@ class Served(tf.Module):  # type: ignore[misc]
 
     ``vectors`` [V, width], ``categories`` [V, levels] and ``numbers`` [V, 3] have a row for each item id. Whoever loads
     the model may assign longer tables, whose new rows come from ``embed_items``.
+
+    Args:
+        calibration: what turns the network's logits into those of probabilities; None leaves them as they are.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, calibration: Calibration | None = None) -> None:
         super().__init__()
         self.network = network
+        self.calibration = calibration or Calibration.none(network.contract.targets)
         self.contract = complete(network.contract, network)
         vectors, _ = network.catalogue_vectors(tf.range(network.contract.items))
         self.vectors = growable(vectors)
@@ -84,10 +90,26 @@ class Served(tf.Module):  # type: ignore[misc]
         )
         logits = self.network.score(Past.whole(state, lengths, count), items, self.categories)
         targets, values = self.contract.targets, self.contract.values
-        outputs = {name: tf.sigmoid(logits[..., i]) for i, name in enumerate(targets)}
+        chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
+        outputs = {name: chances[..., i] for i, name in enumerate(targets)}
         for i, name in enumerate(values):
             outputs[name] = tf.exp(logits[..., len(targets) + i]) * self.contract.value_scales[name]
         return outputs
+
+    def explain(
+        self,
+        items: Tensor,
+        types: Tensor,
+        gaps: Tensor,
+        values: Tensor,
+        lengths: Tensor,
+        context: Tensor,
+        candidates: Tensor,
+    ) -> dict[str, Tensor]:
+        """What moved the log-odds of each target: see :meth:`models.attribution.Attribution.batch`."""
+        catalogue = Catalogue(self.vectors, self.categories, self.numbers)
+        attribution = Attribution(self.network, self.contract, catalogue, self.calibration)
+        return attribution.batch(History(items, types, gaps, values), lengths, context, candidates)
 
     def save(self, path: Path) -> None:
         """Write the SavedModel."""
@@ -145,9 +167,10 @@ def export(
     golden: list[dict[str, Any]],
     metrics: Mapping[str, Any],
     facts: Mapping[str, Any],
+    calibration: Calibration | None = None,
 ) -> Artifact:
-    """Publish the network as the next version of ``name`` below ``root``."""
-    served = Served(network)
+    """Publish the network, calibrated, as the next version of ``name`` below ``root``."""
+    served = Served(network, calibration)
     return publish(
         root,
         name,

@@ -188,6 +188,7 @@ def build_contract(
         price_std=max(float(price.std()), 1e-6) if len(price) else 1.0,
         probability_of="sampled candidates" if sampled else "exposure",
         negatives=negatives if sampled else 0,
+        repeats=bool(seen.select(pl.struct("user_id", "item_id").is_duplicated().any()).item()),
     )
 
 

@@ -8,11 +8,21 @@ import tensorflow as tf
 
 Tensor = Any
 
+#: Keeps the logarithm of nothing finite, and with it the gradient.
+TINY = 1e-12
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of -[y log p + (1 - y) log(1 - p)] with p = sigmoid(logit); any shape, scalar out."""
-    each = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
-    return weighted_mean(each, weights)
+
+def examined_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, look: Tensor) -> Tensor:
+    """Weighted mean of -[y log q + (1 - y) log(1 - q)] with q = look * sigmoid(logit); any shape, scalar out.
+
+    With ``look`` 1 it is the binary cross-entropy; else the position-based click model, in which the logit says what
+    would happen at a place that is certainly looked at. Finite for every finite logit.
+    """
+    log_yes = tf.math.log(look) - tf.nn.softplus(-logits)
+    # 1 - look * sigmoid(z) = [exp(-z) + 1 - look] * sigmoid(z), both factors through their logarithms.
+    unseen = tf.broadcast_to(tf.math.log(1.0 - look + TINY), tf.shape(logits))
+    log_no = tf.reduce_logsumexp(tf.stack([-logits, unseen]), axis=0) - tf.nn.softplus(-logits)
+    return weighted_mean(-labels * log_yes - (1.0 - labels) * log_no, weights)
 
 
 def gamma_deviance(log_mean: Tensor, amounts: Tensor) -> Tensor:
@@ -28,17 +38,22 @@ def gamma_deviance(log_mean: Tensor, amounts: Tensor) -> Tensor:
     return weighted_mean(tf.exp(log_ratio) - log_ratio - 1.0, tf.cast(known, tf.float32))
 
 
-def sampled_softmax(right: Tensor, wrong: Tensor, hits: Tensor, log_odds: float, known: Tensor) -> Tensor:
-    """Softmax cross-entropy of each positive against shared, uniformly drawn negatives, scalar out.
+def full_softmax(logits: Tensor, right: Tensor, known: Tensor) -> Tensor:
+    """Mean cross-entropy of rows of logits [R, V] whose right answers are ``right`` [R]; ``known`` [R] rows count."""
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=right, logits=logits)
+    return weighted_mean(each, tf.cast(known, tf.float32))
+
+
+def sampled_softmax(right: Tensor, wrong: Tensor, hits: Tensor, known: Tensor) -> Tensor:
+    """Softmax cross-entropy of each positive against shared negatives, scalar out (Bengio & Senécal 2008).
 
     Args:
-        right: logits of the positives [R]; ``wrong``: logits of the negatives [R, S].
+        right: logits of the positives [R]; ``wrong``: logits of the negatives [R, S], less the logarithm of how often
+            each is expected among the S (the logQ correction).
         hits: [R, S], true where a negative is the positive itself; it is left out.
-        log_odds: log((V - 1) / S), the logQ correction of uniform sampling (Bengio & Senécal 2008).
         known: [R], true for rows that count.
     """
-    others = tf.where(hits, -1e9, wrong + log_odds)
-    logits = tf.concat([right[:, None], others], axis=1)  # [R, 1 + S]
+    logits = tf.concat([right[:, None], tf.where(hits, -1e9, wrong)], axis=1)  # [R, 1 + S]
     return weighted_mean(tf.reduce_logsumexp(logits, axis=1) - right, tf.cast(known, tf.float32))
 
 

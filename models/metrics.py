@@ -10,30 +10,73 @@ from sklearn.metrics import roc_auc_score
 
 Floats = NDArray[Any]
 
+#: Bins of the calibration error.
+BINS = 20
+#: Places of a ranked list that count.
+CUTOFF = 10
+
 
 def auc(labels: Floats, scores: Floats) -> float:
     """Area under the ROC curve of n rows; NaN where only one class occurs."""
     return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else float("nan")
 
 
-def log_loss(labels: Floats, probabilities: Floats) -> float:
-    """Mean binary cross-entropy in nats; probabilities are held 1e-7 away from 0 and 1."""
+def log_losses(labels: Floats, probabilities: Floats) -> Floats:
+    """Binary cross-entropy of each row in nats; probabilities are held 1e-7 away from 0 and 1."""
     p = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.mean(labels * np.log(p) + (1 - labels) * np.log(1 - p)))
+    return np.asarray(-(labels * np.log(p) + (1 - labels) * np.log(1 - p)))
 
 
-def expected_calibration_error(labels: Floats, probabilities: Floats, bins: int = 20) -> float:
+def log_loss(labels: Floats, probabilities: Floats) -> float:
+    """The mean of :func:`log_losses`."""
+    return _mean(log_losses(labels, probabilities))
+
+
+def quantile_bins(scores: Floats, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin [n] of each row, bins of equally many rows, lowest scores first; ties are cut in the order of rows."""
+    places = np.empty(len(scores), np.int64)
+    order = np.argsort(scores, kind="stable")
+    for number, part in enumerate(np.array_split(order, min(bins, max(len(order), 1)))):
+        places[part] = number
+    return places
+
+
+def expected_calibration_error(labels: Floats, probabilities: Floats, bins: int = BINS) -> float:
     """Mean |observed - predicted| over bins of equally many rows, weighted by their size (Nguyen & O'Connor 2015)."""
-    order = np.argsort(probabilities, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    gaps = [len(part) * abs(labels[part].mean() - probabilities[part].mean()) for part in parts if len(part)]
-    return float(sum(gaps) / max(len(order), 1))
+    gaps = np.bincount(quantile_bins(probabilities, bins), labels - probabilities.astype(np.float64))
+    return float(np.abs(gaps).sum() / max(len(labels), 1))
 
 
-def ndcg_and_hit_rate(ranks: NDArray[np.int64], cutoff: int = 10) -> tuple[float, float]:
-    """NDCG and hit rate at ``cutoff`` of n rows with one relevant item each, given its 1-based rank."""
-    hits = ranks <= cutoff
-    return float(np.mean(np.where(hits, 1 / np.log2(1.0 + ranks), 0.0))), float(np.mean(hits))
+def gains(ranks: NDArray[np.int64], cutoff: int = CUTOFF) -> Floats:
+    """What each relevant item adds to its list's DCG (Järvelin & Kekäläinen 2002): 1 / log2(1 + rank) to ``cutoff``."""
+    return np.where(ranks <= cutoff, 1 / np.log2(1.0 + ranks), 0.0)
+
+
+def list_ndcg_and_hits(
+    ranks: NDArray[np.int64], lists: NDArray[np.int64], cutoff: int = CUTOFF
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """NDCG and hit (is any relevant item among the first ``cutoff``?) of each of N lists, and one row of each list.
+
+    Args:
+        ranks: 1-based rank of each relevant item [n] within its list.
+        lists: which list each of them belongs to [n], any whole numbers.
+    """
+    _, rows, place = np.unique(lists, return_index=True, return_inverse=True)
+    dcg = np.bincount(place, gains(ranks, cutoff), len(rows))
+    relevant = np.bincount(place, minlength=len(rows))
+    ideal = np.cumsum(gains(np.arange(1, cutoff + 1), cutoff))[np.minimum(relevant, cutoff) - 1]
+    return dcg / ideal, (dcg > 0).astype(np.float64), rows
+
+
+def ndcg_and_hit_rate(ranks: NDArray[np.int64], cutoff: int = CUTOFF) -> tuple[float, float]:
+    """NDCG and hit rate at ``cutoff`` of n lists with one relevant item each, given its 1-based rank."""
+    ndcg, hits, _ = list_ndcg_and_hits(ranks, np.arange(len(ranks)), cutoff)
+    return _mean(ndcg), _mean(hits)
+
+
+def auc_ratio(found: float, possible: float) -> float:
+    """How much of what can be known is known: (AUC - 1/2) / (the true probabilities' AUC - 1/2)."""
+    return (found - 0.5) / (possible - 0.5) if possible != 0.5 else float("nan")
 
 
 def binary_report(labels: Floats, probabilities: Floats) -> dict[str, float]:
@@ -42,16 +85,16 @@ def binary_report(labels: Floats, probabilities: Floats) -> dict[str, float]:
         "auc": auc(labels, probabilities),
         "logloss": log_loss(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
-        "rate": float(labels.mean()) if len(labels) else float("nan"),
+        "rate": _mean(labels),
         "rows": len(labels),
     }
 
 
 def regression_report(amounts: Floats, expected: Floats) -> dict[str, float]:
     """Mean absolute and root mean squared error, and the number of rows."""
-    error = expected - amounts
-    return {
-        "mae": float(np.mean(np.abs(error))) if len(error) else float("nan"),
-        "rmse": float(np.sqrt(np.mean(error**2))) if len(error) else float("nan"),
-        "rows": len(error),
-    }
+    error = expected.astype(np.float64) - amounts
+    return {"mae": _mean(np.abs(error)), "rmse": _mean(error**2) ** 0.5, "rows": len(error)}
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else float("nan")

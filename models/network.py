@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
-from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax
+from models.losses import examined_cross_entropy, full_softmax, gamma_deviance, sampled_softmax
 from models.past import Candidates, Catalogue, Past
 
 Tensor = Any
 
-#: Items that were acted on less often in training share one id embedding and are told apart by their content.
+#: Items that were acted on less often in training share one id embedding and are told apart by their content, if any.
 RARE = 5
 
 
@@ -31,8 +31,8 @@ class Network(keras.Model):  # type: ignore[misc]
     Args:
         contract: inputs and outputs; ``state_width`` (below) completes its state_shape.
         content: ``categories`` [V, levels] and ``numbers`` [V, 3] of every item id.
-        negatives: shared negatives of the retrieval loss in each step; 0 for networks that do not retrieve by vector.
-        retrieval_weight: share of the retrieval loss in the total.
+        negatives: shared negatives of the retrieval loss in each step; 0 compares with the whole catalogue.
+        retrieval_weight: share of the retrieval loss in the total; 0 for networks that do not retrieve by vector.
     """
 
     state_width: int
@@ -44,12 +44,12 @@ class Network(keras.Model):  # type: ignore[misc]
         self.retrieval_weight = retrieval_weight
         self.categories = tf.constant(content["categories"], tf.int32)
         self.numbers = tf.constant(content["numbers"], tf.float32)
-        common = np.expm1(content["numbers"][:, POPULARITY] * POPULARITY_SCALE) >= RARE - 0.5
+        counts = np.expm1(content["numbers"][:, POPULARITY] * POPULARITY_SCALE)
+        common = (counts >= RARE - 0.5) | (not contract.category_sizes)
         ids = np.where(common, np.arange(contract.items), UNKNOWN)
         self.id_rows = tf.constant(np.where(np.arange(contract.items) == PAD, PAD, ids), tf.int32)
-        self.meters = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", *contract.targets, *contract.values, "retrieval")
-        }
+        chance = np.where(np.arange(contract.items) >= FIRST, 1 / len(counts) + counts / max(counts.sum(), 1.0), 0.0)
+        self.draw_chance = tf.constant(chance / chance.sum(), tf.float32)
 
     # What a network defines.
 
@@ -89,13 +89,12 @@ class Network(keras.Model):  # type: ignore[misc]
         """
         query = self.query(past, context[:, None])[:, 0]  # [B, width]
         scores = tf.matmul(query, catalogue.vectors, transpose_b=True)
+        if not self.contract.repeats:
+            return scores
         items, _ = past.events
-        same = tf.cast(items[:, :, None] == items[:, None, :], tf.float32)  # [B, L, L]
-        weights = self.copy_weights(past)[:, 0]  # [B, L]
-        # An item's events share its bonus, for the scatter adds them up again.
-        bonus = tf.math.log1p(tf.linalg.matvec(same, weights)) / tf.reduce_sum(same, axis=-1)
+        bonus = copy_bonus(items, self.copy_weights(past))[:, 0]  # [B, L]
         inside = items < tf.shape(catalogue.vectors)[0]
-        places = batch_indices(tf.where(inside, items, PAD))
+        places = row_indices(tf.where(inside, items, PAD))
         return tf.tensor_scatter_nd_add(scores, places, tf.where(inside, bonus, 0.0))
 
     # What they share.
@@ -115,75 +114,101 @@ class Network(keras.Model):  # type: ignore[misc]
         own, numbers = self.catalogue_vectors(batch["candidates"], batch["popularity"])
         candidates = Candidates(batch["candidates"], own, numbers, batch["context"])
         logits = self.score(past, candidates, self.categories, training)
-        logits += self.position_bias(batch["shown"])
+        look = self.examination(batch["shown"])  # [B, D]
         parts = {}
         targets = self.contract.targets
         for i, name in enumerate(targets):
-            parts[name] = binary_cross_entropy(logits[..., i], batch["labels"][..., i], batch["weights"][..., i])
+            parts[name] = self.target_loss(logits[..., i], batch["labels"][..., i], batch["weights"][..., i], look)
         for i, name in enumerate(self.contract.values):
             scale = self.contract.value_scales[name]
             parts[name] = gamma_deviance(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
         moved = replace(past, prefix=batch["move_prefix"])
-        parts["retrieval"] = self.retrieval_loss(moved, batch) if self.negatives else tf.zeros(())
+        parts["retrieval"] = self.retrieval_loss(moved, batch) if self.retrieval_weight else tf.zeros(())
         heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])
         return {"loss": heads + self.retrieval_weight * parts["retrieval"], **parts}
 
-    def build_position_bias(self, positions: int = 32) -> None:
-        """One additive logit for each target and shown position, relative to the first; serving leaves it out."""
+    def target_loss(self, logits: Tensor, labels: Tensor, weights: Tensor, look: Tensor) -> Tensor:
+        """What one target's logits [B, D] cost, a scalar; ``look`` [B, D]: the chance that each place was looked at."""
+        return examined_cross_entropy(logits, labels, weights, look)
+
+    def build_examination(self, positions: int = 32) -> None:
+        """A chance for each shown position that it is looked at, relative to the first; serving leaves it out.
+
+        The position-based model of clicks (Richardson et al. 2007; Craswell et al. 2008): what is not looked at is
+        neither clicked nor bought, so one curve holds for all targets.
+        """
         self.positions = self.add_weight(
-            name="positions", shape=(positions, len(self.contract.targets)), initializer="zeros"
+            name="positions", shape=(positions,), initializer=keras.initializers.Constant(2.0)
         )
 
-    def position_bias(self, shown: Tensor) -> Tensor:
-        """What the place on the page adds to the logits [B, D, targets + values]; nothing for positions 0 and 1."""
-        place = tf.clip_by_value(shown, 0, self.positions.shape[0] - 1)
-        bias = tf.gather(self.positions, place) * tf.cast(place > 1, tf.float32)[..., None]
-        return tf.pad(bias, [[0, 0], [0, 0], [0, len(self.contract.values)]])
+    def examined(self) -> Tensor:
+        """The chance that each place is looked at [positions]; 1 for the first and where no place is known (0)."""
+        place = tf.range(self.positions.shape[0])
+        return tf.where(place > 1, tf.sigmoid(self.positions), 1.0)
+
+    def examination(self, shown: Tensor) -> Tensor:
+        """The chance that the places [B, D] were looked at; what lies beyond the last known place counts as there."""
+        return tf.gather(self.examined(), tf.clip_by_value(shown, 0, self.positions.shape[0] - 1))
+
+    def pretraining_losses(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+        """The loss of predicting every next event's item, and nothing else."""
+        vectors, _ = self.catalogue_vectors(batch["items"])
+        state = self.encode(batch["items"], batch["types"], batch["gaps"], batch["values"], vectors, training)
+        loss = self.retrieval_loss(Past(state, batch["items"] != PAD, batch["move_prefix"]), batch)
+        return {"loss": loss, "retrieval": loss}
 
     def retrieval_loss(self, past: Past, batch: dict[str, Tensor]) -> Tensor:
-        """Sampled softmax of each next move against ``negatives`` items drawn uniformly for the whole batch."""
+        """Cross-entropy of the next moves ``moves`` [B, M] at the flat places ``picked`` [R] (-1: none), scalar out.
+
+        The softmax is over the whole catalogue, or over ``negatives`` drawn items (half uniformly, half by
+        popularity) whose logits are corrected for how often they are drawn.
+        """
+        picked, known = tf.maximum(batch["picked"], 0), batch["picked"] >= 0  # [R]
         query = self.query(past, batch["move_context"])  # [B, M, W]
-        drawn = tf.random.uniform([self.negatives], FIRST, self.contract.items, tf.int32)
-        moves, (items, _) = batch["moves"], past.events
+        query = tf.gather(tf.reshape(query, [-1, query.shape[-1]]), picked)  # [R, W]
+        moves = tf.gather(tf.reshape(batch["moves"], [-1]), picked)  # [R]
+        known &= moves != PAD
+        if self.contract.repeats:
+            items = tf.repeat(past.events[0], tf.shape(batch["moves"])[1], axis=0)  # [B * M, L]
+            items = tf.gather(items, picked)  # [R, L]
+            copies = self.copy_weights(past)  # [B, M, L]
+            copies = tf.gather(tf.reshape(copies, [-1, tf.shape(copies)[-1]]), picked)  # [R, L]
+        if not self.negatives:
+            vectors, _ = self.catalogue_vectors(tf.range(self.contract.items))
+            logits = tf.matmul(query, vectors, transpose_b=True)  # [R, V]
+            logits = tf.concat([tf.fill([tf.shape(logits)[0], FIRST], -1e9), logits[:, FIRST:]], axis=1)
+            if self.contract.repeats:
+                bonus = copy_bonus(items, copies[:, None])[:, 0]
+                logits = tf.tensor_scatter_nd_add(logits, row_indices(items), bonus)
+            return full_softmax(logits, moves, known)
+        drawn = self.draw_negatives()
         positives, _ = self.catalogue_vectors(moves)
         negatives, _ = self.catalogue_vectors(drawn)
-        copies = self.copy_weights(past)  # [B, M, L]
-        again = tf.cast(items[:, None, :] == moves[..., None], tf.float32)  # [B, M, L]
-        drawn_again = tf.cast(items[:, :, None] == drawn, tf.float32)  # [B, L, S]
-        right = tf.reduce_sum(query * positives, axis=-1) + tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
-        wrong = tf.tensordot(query, negatives, [[2], [1]]) + tf.math.log1p(tf.matmul(copies, drawn_again))  # [B, M, S]
-        return sampled_softmax(
-            tf.reshape(right, [-1]),
-            tf.reshape(wrong, [-1, self.negatives]),
-            tf.reshape(moves, [-1, 1]) == drawn,
-            float(np.log(max(self.contract.items - FIRST - 1, 1) / self.negatives)),
-            tf.reshape(moves, [-1]) != PAD,
-        )
+        right = tf.reduce_sum(query * positives, axis=-1)
+        wrong = tf.matmul(query, negatives, transpose_b=True)  # [R, S]
+        if self.contract.repeats:
+            again = tf.cast(items == moves[:, None], tf.float32)
+            right += tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
+            drawn_again = tf.cast(items[:, :, None] == drawn, tf.float32)  # [R, L, S]
+            wrong += tf.math.log1p(tf.einsum("rl,rls->rs", copies, drawn_again))
+        wrong -= tf.math.log(self.negatives * tf.gather(self.draw_chance, drawn))
+        return sampled_softmax(right, wrong, moves[:, None] == drawn, known)
 
-    def train_step(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One optimiser step (called by ``fit``)."""
-        with tf.GradientTape() as tape:
-            parts = self.losses_of(data, training=True)
-        variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(parts["loss"], variables), variables)
-        return self._meter(parts)
-
-    def test_step(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses without learning (called by ``fit`` on the validation windows)."""
-        return self._meter(self.losses_of(data, training=False))
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The running means that ``fit`` resets between epochs."""
-        return list(self.meters.values())
-
-    def _meter(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        for name, value in parts.items():
-            self.meters[name].update_state(value)
-        return {name: meter.result() for name, meter in self.meters.items()}
+    def draw_negatives(self) -> Tensor:
+        """Item ids [negatives] by :attr:`draw_chance`."""
+        return tf.random.categorical(tf.math.log(self.draw_chance)[None], self.negatives, tf.int32)[0]
 
 
-def batch_indices(items: Tensor) -> Tensor:
+def copy_bonus(items: Tensor, weights: Tensor) -> Tensor:
+    """What each past event adds to its own item's logit, [B, M, L], of items [B, L] with copy weights [B, M, L].
+
+    An item's bonus is log(1 + the weights of all its events), and its events share it, for a scatter adds them up.
+    """
+    same = tf.cast(items[:, :, None] == items[:, None, :], tf.float32)  # [B, L, L]
+    return tf.math.log1p(tf.matmul(weights, same)) / tf.reduce_sum(same, axis=-1)[:, None]
+
+
+def row_indices(items: Tensor) -> Tensor:
     """Pairs (row, item) [B, L, 2] of item ids [B, L]."""
     rows = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, None], tf.shape(items))
     return tf.stack([rows, items], axis=-1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,28 @@ import numpy as np
 import tensorflow as tf
 
 from models.artifact import Artifact
-from models.baselines import Logistic, LogisticConfig
-from models.behaviour import SIZES, Behaviour
+from models.baselines import DNN, SVM, Logistic, Popularity
+from models.behaviour import SIZES, Behaviour, BehaviourConfig
+from models.calibration import Calibration
 from models.contract import Contract
 from models.encode import Arrays
 from models.export import export
+from models.fit import Schedule
 from models.network import Network
 from models.vocabulary import Vocabulary
 
-#: Kinds of networks that can be trained and served.
-MODELS = ("behaviour", "logistic")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
+#: Catalogues up to this size are compared with whole in the retrieval loss; larger ones by drawn items.
+WHOLE_CATALOGUE = 25_000
+DRAWN = 2048
 
 #: The least value of the training settings that may be less than 1.
-LEAST = {"minutes": 0.01, "learning_rate": 1e-9, "seed": 0}
+LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1}
+LEAST |= dict.fromkeys(
+    ("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "augment", "catalogue_negatives", "horizon_days"), 0
+)
+LEAST |= dict.fromkeys(("xla", "devices"), 0)
 
 
 class RunError(Exception):
@@ -38,13 +46,18 @@ class TrainConfig:
     """How to train.
 
     Attributes:
-        model: ``behaviour`` or ``logistic``.
-        size: of the behaviour model: a key of behaviour.SIZES.
-        epochs, patience: at most so many passes; stop after ``patience`` without a better validation loss.
-        minutes: stop learning after this time.
-        batch: windows in a step; ``per_window`` decisions are drawn from each.
+        model: a key of :data:`NETWORKS`; ``size`` of the behaviour model: a key of behaviour.SIZES.
+        epochs, patience: at most so many passes; cool down after ``patience`` without a better validation loss.
+        minutes: stop learning after this time, pretraining included.
+        pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
+        batch: full windows in a step; ``per_window`` decisions are drawn from each.
+        learning_rate, weight_decay, l1, l2: see fit.Schedule.
+        dropout: overrides that of the size; ``augment`` is the share of past events that a step hides at random.
         history_length: events a state looks back on; even.
         negatives: random items for each event where the data has no exposures.
+        catalogue_negatives: items drawn for the retrieval loss; 0 takes the whole catalogue where it is small enough.
+        horizon_days: 0 predicts the next event; above, what happens within so many days (samples.period_decisions).
+        xla, precision, devices: how steps run, see accelerate.Accelerator and behaviour.BehaviourConfig.
         seed: of every random choice.
     """
 
@@ -53,11 +66,22 @@ class TrainConfig:
     epochs: int = 30
     patience: int = 3
     minutes: float = 7.0
+    pretrain_epochs: int = 10
     batch: int = 64
     per_window: int = 96
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = -1.0
+    augment: float = 0.0
     history_length: int = 50
     negatives: int = 4
+    catalogue_negatives: int = 0
+    horizon_days: float = 0.0
+    xla: bool = False
+    precision: str = "float32"
+    devices: int = 0
     seed: int = 1
 
 
@@ -83,11 +107,15 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         if not isinstance(value, kinds) or too_small or value == "":
             raise ValueError(f"The training setting {name} cannot be {value!r}.")
     config = TrainConfig(**given)
-    if config.model not in MODELS or config.size not in SIZES:
+    if config.model not in NETWORKS or config.size not in SIZES:
         raise ValueError(
             f"There is no model {config.model!r} of size {config.size!r}: "
-            f"choose {' or '.join(MODELS)}, size {' or '.join(SIZES)}."
+            f"choose {' or '.join(NETWORKS)}, size {' or '.join(SIZES)}."
         )
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"There is no precision {config.precision!r}; choose {', '.join(PRECISIONS)}.")
+    if config.dropout >= 1 or config.augment >= 1:
+        raise ValueError("The training settings dropout and augment are shares, below 1.")
     if config.history_length % 2:
         raise ValueError("The training setting history_length must be even: windows overlap by half of it.")
     return config
@@ -95,14 +123,44 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
 
 def build_network(contract: Contract, content: Arrays, config: TrainConfig) -> Network:
     """An untrained network of the configured kind."""
-    if config.model == "logistic":
-        return Logistic(contract, content, LogisticConfig())
-    return Behaviour(contract, content, SIZES[config.size])
+    return NETWORKS[config.model](contract, content, config)
+
+
+def behaviour_config(contract: Contract, config: TrainConfig) -> BehaviourConfig:
+    """The preset of a size with what the training settings override."""
+    preset = SIZES[config.size]
+    encoder = preset.encoder if config.dropout < 0 else replace(preset.encoder, dropout=config.dropout)
+    drawn = config.catalogue_negatives or (DRAWN if contract.items > WHOLE_CATALOGUE else 0)
+    return replace(preset, encoder=encoder, negatives=drawn, precision=config.precision)
+
+
+def _behaviour(contract: Contract, content: Arrays, config: TrainConfig) -> Network:
+    return Behaviour(contract, content, behaviour_config(contract, config))
+
+
+def _dnn(contract: Contract, content: Arrays, config: TrainConfig) -> Network:
+    return DNN(contract, content, dropout=0.2 if config.dropout < 0 else config.dropout)
+
+
+#: How an untrained network of each kind is built; whatever is here can be trained, published and served.
+NETWORKS: dict[str, Callable[[Contract, Arrays, TrainConfig], Network]] = {
+    "behaviour": _behaviour,
+    "logistic": lambda contract, content, _: Logistic(contract, content),
+    "svm": lambda contract, content, _: SVM(contract, content),
+    "dnn": _dnn,
+    "popularity": lambda contract, content, _: Popularity(contract, content),
+}
+
+
+def schedule_of(config: TrainConfig) -> Schedule:
+    """How long and how fast to train, by the training settings."""
+    return Schedule(**{f.name: getattr(config, f.name) for f in fields(Schedule) if hasattr(config, f.name)})
 
 
 def save_run(
     run: Path,
     network: Network,
+    calibration: Calibration,
     contract: Contract,
     vocabulary: Vocabulary,
     content: Arrays,
@@ -117,7 +175,7 @@ def save_run(
     np.savez(run / "content.npz", categories=content["categories"], numbers=content["numbers"])
     vocabulary.save(run / "vocabulary.json")
     parts = {"contract": contract.to_json(), "config": asdict(config), "golden": {"examples": list(golden)}}
-    for name, data in {**parts, "metrics": metrics, "facts": facts}.items():
+    for name, data in {**parts, "calibration": calibration.to_json(), "metrics": metrics, "facts": facts}.items():
         (run / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
@@ -135,6 +193,7 @@ def publish_run(run: Path, root: Path, name: str) -> Artifact:
         with np.load(run / "weights.npz") as weights:
             network.set_weights([weights[key] for key in weights.files])
         vocabulary = Vocabulary.load(run / "vocabulary.json")
+        calibration = Calibration.from_json(_load(run / "calibration.json"))
         golden, metrics, facts = (_load(run / f"{part}.json") for part in ("golden", "metrics", "facts"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run} is no complete training run ({error}); train again with `foretell train`.") from error
@@ -147,6 +206,7 @@ def publish_run(run: Path, root: Path, name: str) -> Artifact:
         golden=golden["examples"],
         metrics=metrics,
         facts=facts,
+        calibration=calibration,
     )
 
 
@@ -156,6 +216,7 @@ def build_variables(network: Network) -> None:
     length, width = contract.history_length, len(contract.fields)
     histories = {key: tf.zeros([1, length], tf.int32) for key in ("items", "types", "gaps")}
     rows = {key: tf.zeros([1, 1], tf.int32) for key in ("prefix", "candidates", "shown", "moves", "move_prefix")}
+    rows["picked"] = tf.zeros([1], tf.int32)
     contexts = {key: tf.zeros([1, 1, width], tf.int32) for key in ("context", "move_context")}
     network.losses_of(
         {

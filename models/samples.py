@@ -26,6 +26,12 @@ from models.vocabulary import Ids
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+#: A batch of short windows has at most so many times the rows of one of full windows.
+MAX_ROWS = 8
+#: Room for moves in a batch, as a multiple of their mean number.
+SLACK = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,49 @@ def event_decisions(log: Log) -> Decisions:
     )
 
 
+def period_decisions(log: Log, start: float, end: float, days: float) -> Decisions:
+    """One decision for each user, period of ``days`` and item that the user acted on in it, taken at its start.
+
+    Periods follow each other from ``start``, or end at ``end`` where there is no start (0); only whole ones count, but
+    if ``end`` is infinite the last event closes the last one. A label says that the target happened on the item within
+    the period; a value is the mean of the period's. Users without any earlier event are left out, and the context is
+    that of the user and the clock, since nothing of the period is known yet.
+    """
+    span, contract = days * 86_400.0, log.contract
+    anchor = start or end
+    period = np.floor((log.at - anchor) / span).astype(np.int64)
+    last = np.inf if np.isinf(end) else (end - anchor) / span + 1e-9
+    user = np.repeat(np.arange(len(log.users)), np.diff(log.offsets))
+    inside = (log.at >= start) & (log.at < end) & (period + 1 <= last)
+    types, values = log.types[inside], log.values[inside]
+    key = np.stack([user[inside], period[inside], log.items[inside].astype(np.int64)], axis=1)
+    keys, group = np.unique(key, axis=0, return_inverse=True)
+    group, user, at = group.ravel(), keys[:, 0], anchor + keys[:, 1] * span
+    targets = np.array([contract.type_id(name) for name in contract.targets])
+    labels = np.zeros((len(keys), len(targets)), np.float32)
+    np.maximum.at(labels, group, (types[:, None] == targets).astype(np.float32))
+    columns = []
+    for name in contract.values:
+        carrier = next(b for b in contract.behaviours if b.value == name)
+        known = (types == contract.type_id(carrier.name)) & np.isfinite(values)
+        count = np.bincount(group[known], minlength=len(keys))
+        total = np.bincount(group[known], values[known], len(keys))
+        columns.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    before = log.events_before(user, at)
+    nothing = np.zeros((len(keys), len(contract.fields)), np.int32)
+    return Decisions(
+        user=user,
+        at=at,
+        before=before,
+        items=keys[:, 2].astype(np.int32),
+        labels=labels,
+        weights=np.ones_like(labels),
+        values=_columns(columns, len(keys)),
+        context=log.context(user, at, log.last_at(user, before), nothing),
+        shown=np.zeros(len(keys), np.int32),
+    ).take(before > 0)
+
+
 def with_negatives(
     decisions: Decisions, contract: Contract, rng: np.random.Generator, pool: Ids | None = None
 ) -> Decisions:
@@ -160,21 +209,25 @@ class Windows:
 
     Args:
         log: the events; a window shows only events that its decisions may see.
-        decisions: what is learned; not empty.
+        decisions: what is learned; None to learn the moves alone, as pretraining does.
         moves: decisions whose item is the next thing the user did (the positives of retrieval); not empty.
         per_window: at most this many decisions are drawn from a window each epoch.
     """
 
-    def __init__(self, log: Log, decisions: Decisions, moves: Decisions, *, per_window: int) -> None:
+    def __init__(self, log: Log, decisions: Decisions | None, moves: Decisions, *, per_window: int = 0) -> None:
         self.log = log
         self.per_window = per_window
         self._popularity = Popularity(log)
         self._values = encode_values(log.types, log.values, log.contract)
-        self._keys, self._decisions, self._bounds = self._group(decisions)
         keys, self._moves, bounds = self._group(moves)
+        self._keys, self._bounds, self._decisions = keys, bounds, None
+        if decisions is not None:
+            self._keys, self._decisions, self._bounds = self._group(decisions)
         place = np.minimum(np.searchsorted(keys, self._keys), len(keys) - 1)
         ends = np.stack([bounds[place], bounds[place + 1]], axis=1)  # [W, 2]
         self._move_bounds = np.where((keys[place] == self._keys)[:, None], ends, 0)
+        first, last = self._span(np.arange(len(self)))
+        self._sizes = bucket_of(last - first, log.contract.history_length)
 
     def __len__(self) -> int:
         """The number of windows."""
@@ -189,18 +242,45 @@ class Windows:
         keys, starts = np.unique(key[order], return_index=True)
         return keys, decisions.take(order), np.append(starts, len(key))
 
+    def plan(self, size: int, rng: np.random.Generator | None = None) -> list[Rows]:
+        """Which windows make up each batch: of one length bucket, as many slots as ``size`` full windows have.
+
+        So that few shapes occur and little is padding, a bucket's batches all have the same number of rows, the last
+        one filled up with -1. Shuffled by ``rng``, or in order without one.
+        """
+        batches = []
+        for bucket in np.unique(self._sizes):
+            windows = np.flatnonzero(self._sizes == bucket)
+            if rng is not None:
+                windows = rng.permutation(windows)
+            rows = min(size * self.log.contract.history_length // int(bucket), MAX_ROWS * size)
+            windows = np.pad(windows, (0, -len(windows) % rows), constant_values=-1)
+            batches += list(windows.reshape(-1, rows))
+        return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
     def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[Arrays]:
-        """Batches of ``size`` windows: shuffled and sampled by ``rng``, or in order and from the front without one."""
-        order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
-        for start in range(0, len(order), size):
-            yield self.batch(order[start : start + size], rng)
+        """Batches as :meth:`plan` says, each trimmed to the length of its bucket."""
+        for windows in self.plan(size, rng):
+            yield self._trim(self.batch(windows, rng), int(self._sizes[windows[0]]))
+
+    def _trim(self, arrays: Arrays, length: int) -> Arrays:
+        """The newest ``length`` slots alone, and no more decisions and moves than a window of that bucket can have."""
+        cut = self.log.contract.history_length - length
+        for name in ("items", "types", "gaps", "values"):
+            arrays[name] = arrays[name][:, cut:]
+        for name in ("prefix", "move_prefix"):
+            if name in arrays:
+                arrays[name] = np.maximum(arrays[name] - cut, -1)
+        return arrays
 
     def batch(self, windows: Rows, rng: np.random.Generator | None = None) -> Arrays:
-        """Arrays of the windows: ``history`` inputs [B, L]; decisions [B, D]; next moves [B, M]; see the keys below."""
+        """Arrays of the windows (-1: an empty row): history inputs [B, L], decisions [B, D] and next moves [B, M]."""
+        real = windows >= 0
+        windows = np.maximum(windows, 0)
         length = self.log.contract.history_length
         first, last = self._span(windows)
         slot = first[:, None] + np.arange(length) - (length - (last - first))[:, None]  # [B, L]
-        seen = slot >= first[:, None]
+        seen = (slot >= first[:, None]) & real[:, None]
         index = np.where(seen, slot, 0)
         log = self.log
         columns = {"items": log.items, "types": log.types, "gaps": log.gaps, "values": self._values}
@@ -208,7 +288,10 @@ class Windows:
             name: np.where(seen, column[index], PAD).astype(column.dtype) for name, column in columns.items()
         }
         arrays["gaps"][slot == first[:, None]] = 0  # what came before the window is out of sight
-        arrays |= self._decided(windows, first, last, rng) | self._moved(windows, first, last)
+        bucket = self._sizes[windows].max()
+        arrays |= self._moved(windows, real, first, last, bucket, rng)
+        if self._decisions is not None:
+            arrays |= self._decided(windows, real, first, last, bucket, rng)
         return arrays
 
     def _span(self, windows: Rows) -> tuple[Rows, Rows]:
@@ -219,9 +302,13 @@ class Windows:
         first = start + number * half
         return first, np.maximum(np.minimum(first + 2 * half, self.log.offsets[user + 1]), first)
 
-    def _decided(self, windows: Rows, first: Rows, last: Rows, rng: np.random.Generator | None) -> Arrays:
-        bounds = np.stack([self._bounds[windows], self._bounds[windows + 1]], axis=1)
-        rows, kept = _draw(bounds, self.per_window, rng)  # [B, D]
+    def _decided(
+        self, windows: Rows, real: Bools, first: Rows, last: Rows, bucket: int, rng: np.random.Generator | None
+    ) -> Arrays:
+        assert self._decisions is not None
+        bounds = np.stack([self._bounds[windows], self._bounds[windows + 1]], axis=1) * real[:, None]
+        most = int(np.diff(self._bounds)[self._sizes <= bucket].max(initial=1))
+        rows, kept = _draw(bounds, min(most, self.per_window), rng)  # [B, D]
         copies = self.log.contract.negatives + 1
         chosen = self._decisions.take(rows.ravel())
         if copies > 1:
@@ -239,13 +326,27 @@ class Windows:
             "amounts": np.where(kept[..., None], chosen.values.reshape(*shape, len(self.log.contract.values)), np.nan),
         }
 
-    def _moved(self, windows: Rows, first: Rows, last: Rows) -> Arrays:
-        rows, kept = _draw(self._move_bounds[windows], self.log.contract.history_length, None)  # [B, M]
+    def _moved(
+        self, windows: Rows, real: Bools, first: Rows, last: Rows, bucket: int, rng: np.random.Generator | None
+    ) -> Arrays:
+        sizes = self._move_bounds[:, 1] - self._move_bounds[:, 0]
+        most = min(int(sizes[self._sizes <= bucket].max(initial=1)), self.log.contract.history_length)
+        rows, kept = _draw(self._move_bounds[windows] * real[:, None], most, rng)  # [B, M]
         moves = self._moves.take(rows.ravel())
+        # The rows of the batch that are moves, so that the catalogue is not compared with padding. There is room for
+        # SLACK times the mean; what a batch has beyond that is left out at random.
+        places = np.flatnonzero(kept)
+        mean = max(float(sizes[self._sizes == bucket].mean()), 1.0)
+        room = kept.size if rng is None else min(int(SLACK * mean * len(windows)) + 1, kept.size)
+        if rng is not None and len(places) > room:
+            places = rng.choice(places, room, replace=False)
+        picked = np.full(room, -1, np.int32)
+        picked[: len(places)] = places
         return {
             "moves": np.where(kept, moves.items.reshape(rows.shape), PAD).astype(np.int32),
             "move_prefix": self._prefix(rows, self._moves, first, last),
             "move_context": moves.context.reshape(*rows.shape, -1),
+            "picked": picked,
         }
 
     def _prefix(self, rows: Rows, decisions: Decisions, first: Rows, last: Rows) -> Ids:
@@ -255,10 +356,17 @@ class Windows:
         return np.asarray(np.clip(newest - last[:, None] + length, -1, length - 1), np.int32)
 
 
-def _draw(bounds: Rows, limit: int, rng: np.random.Generator | None) -> tuple[Rows, NDArray[np.bool_]]:
-    """Up to ``limit`` rows from each [start, end) as a padded matrix [B, D], and which entries are real."""
+def bucket_of(events: Rows, length: int) -> Rows:
+    """The padded length for windows of so many events: a power of two from 8 up, at most ``length``."""
+    powers = 8 * 2 ** np.arange(16)
+    sizes = np.append(powers[powers < length], length)
+    return sizes[np.searchsorted(sizes, events)]
+
+
+def _draw(bounds: Rows, width: int, rng: np.random.Generator | None) -> tuple[Rows, Bools]:
+    """Up to ``width`` rows from each [start, end) as a padded matrix [B, width], and which entries are real."""
     size = bounds[:, 1] - bounds[:, 0]
-    width = max(min(int(size.max(initial=1)), limit), 1)
+    width = max(width, 1)
     if rng is None:
         offset = np.zeros(len(size), np.int64)
     else:  # a random stretch, which keeps the decisions of one page together

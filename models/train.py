@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from models.accelerate import Accelerator
+from models.augment import hide_events
+from models.calibrate import calibrate, in_brief
 from models.datasets.dataset import Dataset
+from models.encode import Arrays
 from models.evaluate import decisions_of, evaluate, functions_of
 from models.export import Served, golden_examples
+from models.fit import Fit, Losses, Report, Schedule, ahead, mean_losses
 from models.golden import record
 from models.log import Log, Split, build_contract, build_log, build_vocabulary, split_by_time
 from models.network import Network
-from models.run import TrainConfig, build_network, save_run
-from models.samples import Windows, event_decisions, exposure_decisions
-
-#: Called as (phase, done, total) while training.
-Report = Callable[[str, int, int], None]
+from models.run import TrainConfig, build_network, build_variables, save_run, schedule_of
+from models.samples import Windows, event_decisions, exposure_decisions, period_decisions
 
 
-def train(dataset: Dataset, run: Path, config: TrainConfig, report: Report = lambda *_: None) -> dict[str, Any]:
+def train(
+    dataset: Dataset,
+    run: Path,
+    config: TrainConfig,
+    report: Report = lambda *_: None,
+    split: Split | None = None,
+) -> dict[str, Any]:
     """Train on the time before the split, stop early on the time after it, write everything into ``run``.
+
+    First the next event alone (pretraining, for networks that retrieve by vector), then every head at once. The split
+    is by time, 80 / 10 / 10, where none is given.
 
     Raises ValueError, in one sentence, where the data cannot teach what the domain wants predicted.
 
     Returns the validation metrics, which are also in ``run/metrics.json``. TensorBoard reads ``run/logs``.
     """
     keras.utils.set_random_seed(config.seed)
-    split = split_by_time(dataset)
+    split = split or split_by_time(dataset)
     vocabulary = build_vocabulary(dataset, split.validation)
     contract = build_contract(
         dataset,
@@ -46,14 +56,36 @@ def train(dataset: Dataset, run: Path, config: TrainConfig, report: Report = lam
     log = build_log(dataset, vocabulary, contract, split.validation)
     learn, check = _windows(dataset, log, split, config)
     network = build_network(contract, log.content, config)
+    build_variables(network)
     started = time.monotonic()
-    history = _fit(network, learn, check, run, config, report)
+    history = {}
+    if network.retrieval_weight and config.pretrain_epochs:
+        history["pretrain"] = _pretrain(network, log, split, run, config, report)
+    left = config.minutes - (time.monotonic() - started) / 60
+    schedule = replace(schedule_of(config), minutes=max(left, config.minutes / 4))
+    history["train"] = _fit(network, network.losses_of, learn, check, schedule, "train", run, config, report)
     served = Served(network)
+    asked = decisions_of(dataset, log, split.validation, split.test, 100_000, horizon_days=config.horizon_days)
+    calibration, choices = calibrate(
+        log,
+        functions_of(served.functions, served.contract),
+        asked,
+        network.examined().numpy(),
+        lambda done, n: report("calibrate", done, n),
+    )
+    served = Served(network, calibration)
     functions = functions_of(served.functions, served.contract)
     metrics = evaluate(
-        dataset, log, split, functions, network.positions.numpy(), advance=lambda done, n: report("evaluate", done, n)
+        dataset,
+        log,
+        split,
+        functions,
+        network.examined().numpy(),
+        horizon_days=config.horizon_days,
+        advance=lambda done, n: report("evaluate", done, n),
     )
     metrics = {"validation": metrics, "learning": history, "train_seconds": round(time.monotonic() - started, 1)}
+    metrics["calibration"] = in_brief(choices)
     examples = golden_examples(decisions_of(dataset, log, split.validation, split.test, 20_000, seed=2), log)
     golden = record(examples, served.contract, vocabulary, functions)
     facts = {
@@ -62,41 +94,26 @@ def train(dataset: Dataset, run: Path, config: TrainConfig, report: Report = lam
         "training": asdict(config),
         "split": {"validation": split.validation, "test": split.test},
         "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
-        "position_bias": network.positions.numpy().tolist(),
+        "examination": network.examined().numpy().tolist(),
+        "calibration": {"fitted_on": "validation", "targets": choices},
     }
-    save_run(run, network, served.contract, vocabulary, log.content, config, golden, metrics, facts)
+    save_run(run, network, calibration, served.contract, vocabulary, log.content, config, golden, metrics, facts)
     return metrics
-
-
-class Progress(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells ``report`` of every step, and ends training when its time is over."""
-
-    def __init__(self, report: Report, steps: int, minutes: float) -> None:
-        super().__init__()
-        self.report, self.steps, self.deadline, self.epoch = report, steps, time.monotonic() + 60 * minutes, 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Remember where we are."""
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """One step done."""
-        loss = f"epoch {self.epoch}, loss {float(logs['loss']):.4f}" if logs else f"epoch {self.epoch}"
-        self.report(loss, batch + 1, self.steps)
-        if time.monotonic() > self.deadline:
-            self.model.stop_training = True
 
 
 def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig) -> tuple[Windows, Windows]:
     """Windows to learn from and windows to stop by. Raises ValueError where either has nothing to teach."""
     moves = event_decisions(log)
-    shown = dataset.exposures is not None
-    decisions = exposure_decisions(dataset, log) if shown else moves
+    shown = dataset.exposures is not None and not config.horizon_days
+    every = exposure_decisions(dataset, log) if shown else moves
     parts = []
     for name, start, end in (("training", 0.0, split.validation), ("validation", split.validation, split.test)):
-        inside = decisions.between(start, end)
+        if config.horizon_days:
+            inside = period_decisions(log, start, end, config.horizon_days)
+        else:
+            inside = every.between(start, end)
         if not len(inside):
-            raise ValueError(f"The data set {dataset.name} has no exposures in its {name} time.")
+            raise ValueError(f"The data set {dataset.name} has nothing to decide in its {name} time.")
         per_window = config.per_window if shown else config.history_length
         parts.append(Windows(log, inside, moves.between(start, end), per_window=per_window))
         if name == "training":
@@ -109,33 +126,34 @@ def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig) -> t
     return parts[0], parts[1]
 
 
+def _pretrain(
+    network: Network, log: Log, split: Split, run: Path, config: TrainConfig, report: Report
+) -> dict[str, list[float]]:
+    """Learn which item comes next, on every event before the split; at most half of the time."""
+    moves = event_decisions(log)
+    learn = Windows(log, None, moves.between(0.0, split.validation))
+    check = Windows(log, None, moves.between(split.validation, split.test))
+    schedule = replace(schedule_of(config), epochs=config.pretrain_epochs, minutes=config.minutes / 2)
+    return _fit(network, network.pretraining_losses, learn, check, schedule, "pretrain", run, config, report)
+
+
 def _fit(
-    network: Network, learn: Windows, check: Windows, run: Path, config: TrainConfig, report: Report
+    network: Network,
+    losses: Losses,
+    learn: Windows,
+    check: Windows,
+    schedule: Schedule,
+    phase: str,
+    run: Path,
+    config: TrainConfig,
+    report: Report,
 ) -> dict[str, list[float]]:
     rng = np.random.default_rng(config.seed)
-    signature = {
-        key: tf.TensorSpec([None, None, array.shape[2]] if array.ndim == 3 else [None, None], array.dtype)
-        for key, array in learn.batch(np.arange(1)).items()
-    }
+    accelerator = Accelerator(xla=config.xla, devices=config.devices)
 
-    def feed(windows: Windows, shuffle: np.random.Generator | None) -> tf.data.Dataset:
-        batches = tf.data.Dataset.from_generator(
-            lambda: windows.batches(config.batch, shuffle), output_signature=signature
-        )
-        return batches.apply(tf.data.experimental.assert_cardinality(-(-len(windows) // config.batch))).prefetch(2)
+    def batches() -> Iterable[Arrays]:
+        return ahead(hide_events(batch, config.augment, rng) for batch in learn.batches(config.batch, rng))
 
-    network.compile(optimizer=keras.optimizers.Adam(config.learning_rate, global_clipnorm=1.0))
-    result = network.fit(
-        feed(learn, rng),
-        validation_data=feed(check, None),
-        epochs=config.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            Progress(report, -(-len(learn) // config.batch), config.minutes),
-            keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.4, patience=1),
-            keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True),
-            keras.callbacks.TensorBoard(str(run / "logs"), write_graph=False),
-        ],
-    )
-    return {name: [round(float(v), 6) for v in values] for name, values in result.history.items()}
+    fit = Fit(network, losses, schedule, accelerator, phase)
+    validation = mean_losses(network, losses, lambda: ahead(check.batches(config.batch)), accelerator)
+    return fit.run(batches, len(learn.plan(config.batch)), validation, report, run / "logs")

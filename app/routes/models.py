@@ -43,6 +43,7 @@ def _describe(model: Model, root: Path) -> dict[str, Any]:
         "context_values": {name: artifact.vocabulary.fields[name] for name in context},
         "history_length": contract.history_length,
         "probability_of": contract.probability_of,
+        "explains": model.explains,
         "facts": {key: value for key, value in artifact.manifest.items() if key not in INTERNAL},
         "metrics": artifact.metrics(),
     }

@@ -11,6 +11,7 @@ const CONDITIONS = {
   "sampled candidates": "Probabilities hold among a few random items: they rank, they do not forecast.",
 };
 const READING = "An expected value is what its behaviour brings if it happens. Bars are drawn against the best shown.";
+const REASONS = 4; // of a prediction that are shown
 const NOTHING = "Nothing in the catalogue fits this question.";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -85,12 +86,28 @@ function row(item, before, buttons, chart, acted) {
       "div", {},
       make("div", { className: "name" }, item.title ?? item.item_id),
       make("div", { className: "facts number" }, facts, moved(grown, " %")),
+      ...why(item.explanation),
       make("div", { className: "actions" }, ...buttons),
     ),
     chart,
   );
   element.dataset.item = item.item_id;
   return element;
+}
+
+/** For each target a line of what moved it most, in log-odds. */
+function why(explanation) {
+  return Object.entries(explanation ?? {}).map(([target, { events, context, attributes }]) => {
+    const parts = [
+      ...events.map((part) => [`${part.type} “${part.title ?? part.item_id}”`, part.contribution]),
+      ...context.map((part) => [`${part.field} ${part.value ?? "unknown"}`, part.contribution]),
+      ...attributes.map((part) => [part.attribute === "item" ? "this very item" : part.attribute, part.contribution]),
+    ];
+    const most = parts.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, REASONS);
+    const said = most.filter(([, by]) => by.toFixed(2) !== "0.00" && by.toFixed(2) !== "-0.00");
+    const words = said.map(([what, by]) => change(by > 0 ? "up" : "down", `${what} ${by > 0 ? "+" : ""}${by.toFixed(2)}`));
+    return make("div", { className: "why number" }, make("span", { className: "muted" }, `why ${target}`), ...words);
+  });
 }
 
 /** How far something rose or fell. */

@@ -48,6 +48,7 @@ function question() {
     body.objective = Object.fromEntries(Object.entries(byName(weights)).map(([name, value]) => [name, Number(value)]));
   }
   if (Number(form.elements.diversity.value)) body.diversity = Number(form.elements.diversity.value);
+  if (form.elements.explain.checked) body.explain = true;
   return body;
 }
 
@@ -126,6 +127,7 @@ attempt(async () => {
   showModel();
   $("context").append(...model.context.map(contextField));
   $("context").hidden = !model.context.length;
+  $("explain").hidden = !model.explains;
   $("objective").append(...model.targets.map(weight));
   form.querySelectorAll("[type=range]").forEach(say);
   form.elements.user.value = new URLSearchParams(location.search).get("user") ?? "";

@@ -73,7 +73,7 @@ def result(name: str) -> dict[str, Any]:
         "behaviour": report["model"],
         "logistic": evaluate_artifact(linear, data, "validation", LIMIT)["model"],
         "popularity": report["popularity"],
-        "item mean": report["mean"],
+        "item mean": report.get("item mean", {}),
         "train_seconds": {"behaviour": seconds(ours), "logistic": seconds(linear)},
         "parameters": ours.manifest["parameters"],
     }

@@ -98,6 +98,16 @@ def import_(
     console.print(f"Next: [bold]foretell train {folder}[/bold]")
 
 
+def import_files(files: list[str], folder: Path, rejected: Path) -> Dataset:
+    """Import by what the files say of themselves, for commands that only need the data set.
+
+    Raises MappingError, DomainError or DatasetError, each in one sentence.
+    """
+    from models.datasets.mapping import Columns
+
+    return _make(files, Columns(), None, (None, None), folder, rejected)[0]
+
+
 def _make(
     files: list[str],
     given: Columns,

@@ -13,7 +13,7 @@ from foretell.console import USAGE, console, fail, progress
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote, e.g. data/taobao.")],
-    model: Annotated[str, typer.Option(help="behaviour (Transformer) or logistic.")] = "behaviour",
+    model: Annotated[str, typer.Option(help="behaviour or a yardstick: dnn, logistic, popularity, svm.")] = "behaviour",
     size: Annotated[str, typer.Option(help="Size of the behaviour model: tiny or small.")] = "tiny",
     name: Annotated[str | None, typer.Option(help="Name to publish under; default: the data set's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),

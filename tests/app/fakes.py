@@ -84,6 +84,8 @@ class FakeRuntime:
         self.hangs = False
         self.encoded: list[Arrays] = []
         self.contexts: list[list[int]] = []
+        self.explains = True
+        self.explained: list[Arrays] = []
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """See :class:`app.model.Model`."""
@@ -122,6 +124,26 @@ class FakeRuntime:
             amount[candidates == CONTRACT.items + i] = content.price
         columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": amount}
         return {name: column.astype(np.float32) for name, column in columns.items()}
+
+    async def explain(
+        self,
+        arrays: Arrays,
+        length: int,
+        context: Ids,
+        candidates: Ids,
+        newcomers: Sequence[ItemContent] = (),
+        *,
+        deadline: float,
+    ) -> Arrays:
+        """See :class:`app.model.Model`; event s of L moves a target by s, a field by its id, the base is -c."""
+        await self._work()
+        self.explained.append(arrays)
+        shape = (len(candidates), len(CONTRACT.targets))
+        slots = np.where(arrays["items"] > 0, np.arange(1, CONTRACT.history_length + 1), 0)
+        parts = {"events": slots, "context": context, "attributes": np.zeros(len(CONTRACT.attributes))}
+        base = np.broadcast_to(-candidates[:, None], shape)
+        moved = {name: np.broadcast_to(part, (*shape, len(part))) for name, part in parts.items()}
+        return {name: part.astype(np.float32) for name, part in (moved | {"base": base}).items()}
 
     async def _work(self) -> None:
         if self.hangs:

@@ -292,7 +292,6 @@ async def test_every_stage_is_timed(house: House) -> None:
         ({"k": 5}, "user_id", "send user_id, session or both"),
         ({"user_id": "u", "k": 201}, "k", "at most 200"),
         ({"user_id": "u", "rank": "items"}, "items", "name the items"),
-        ({"user_id": "u", "explain": True}, "explain", "cannot explain"),
         ({"user_id": "u", "objective": {"cart": 1}}, "objective.cart", "click, purchase"),
         ({"user_id": "u", "objective": {"click": 0}}, "objective", "not 0"),
         ({"user_id": "u", "session": [{"type": "nap", "item_id": "i"}]}, "session.0.type", "click, cart, purchase"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.losses import binary_cross_entropy, gamma_deviance, sampled_softmax, weighted_mean
+from models.losses import examined_cross_entropy, full_softmax, gamma_deviance, sampled_softmax, weighted_mean
 from models.metrics import (
     auc,
     expected_calibration_error,
@@ -20,8 +20,22 @@ from models.metrics import (
 
 def test_cross_entropy_is_the_weighted_mean_of_log_probabilities() -> None:
     logits = tf.constant([0.0, math.log(3)])  # p = 1/2, 3/4
-    loss = binary_cross_entropy(logits, tf.constant([1.0, 0.0]), tf.constant([1.0, 3.0]))
+    loss = examined_cross_entropy(logits, tf.constant([1.0, 0.0]), tf.constant([1.0, 3.0]), tf.ones([2]))
     assert float(loss) == pytest.approx((math.log(2) + 3 * math.log(4)) / 4, rel=1e-6)
+
+
+def test_what_is_half_looked_at_is_half_as_likely() -> None:
+    logits, look = tf.constant([math.log(3), math.log(3)]), tf.constant([0.5, 0.5])  # q = 1/2 * 3/4
+    loss = examined_cross_entropy(logits, tf.constant([1.0, 0.0]), tf.ones([2]), look)
+    assert float(loss) == pytest.approx(-(math.log(3 / 8) + math.log(5 / 8)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("look", [1.0, 1e-6])
+def test_cross_entropy_and_its_gradients_stay_finite_at_extreme_logits(look: float) -> None:
+    logits, places = tf.Variable([-90.0, 90.0, -90.0, 90.0]), tf.Variable([look] * 4)
+    with tf.GradientTape() as tape:
+        loss = examined_cross_entropy(logits, tf.constant([1.0, 1.0, 0.0, 0.0]), tf.ones([4]), places)
+    assert all(np.isfinite(x.numpy()).all() for x in (loss, *tape.gradient(loss, [logits, places])))
 
 
 def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
@@ -36,13 +50,20 @@ def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
 def test_sampled_softmax_leaves_out_the_positive_among_the_negatives() -> None:
     right = tf.constant([math.log(2)])
     wrong = tf.constant([[0.0, 7.0]])  # of which 7 is the positive itself
-    loss = sampled_softmax(right, wrong, tf.constant([[False, True]]), 0.0, tf.constant([True]))
+    loss = sampled_softmax(right, wrong, tf.constant([[False, True]]), tf.constant([True]))
     assert float(loss) == pytest.approx(-math.log(2 / 3), rel=1e-5)
 
 
 def test_sampled_softmax_counts_each_negative_for_all_it_stands_for() -> None:
-    loss = sampled_softmax(tf.zeros([1]), tf.zeros([1, 1]), tf.constant([[False]]), math.log(3), tf.constant([True]))
+    wrong = tf.zeros([1, 1]) - math.log(1 / 3)  # expected a third of a time in a draw: it stands for three items
+    loss = sampled_softmax(tf.zeros([1]), wrong, tf.constant([[False]]), tf.constant([True]))
     assert float(loss) == pytest.approx(math.log(4), rel=1e-5)  # one of four equal items
+
+
+def test_full_softmax_is_the_mean_over_known_rows() -> None:
+    logits = tf.constant([[0.0, math.log(3)], [5.0, 1.0]])
+    loss = full_softmax(logits, tf.constant([1, 0]), tf.constant([True, False]))
+    assert float(loss) == pytest.approx(math.log(4 / 3), rel=1e-5)
 
 
 def test_no_weight_at_all_is_a_loss_of_zero() -> None:
@@ -57,10 +78,10 @@ def test_gradients_agree_with_finite_differences(loss: str) -> None:
 
     def value(x: tf.Tensor) -> tf.Tensor:
         if loss == "binary":
-            return binary_cross_entropy(x, labels, weights)
+            return examined_cross_entropy(x, labels, weights, tf.constant([1.0, 0.6, 0.3]))
         if loss == "gamma":
             return gamma_deviance(x, tf.constant([0.5, 2.0, math.nan]))
-        return sampled_softmax(x, others[:3, :3], tf.eye(3) > 0, 0.3, tf.constant([True, False, True]))
+        return sampled_softmax(x, others[:3, :3], tf.eye(3) > 0, tf.constant([True, False, True]))
 
     theoretical, numerical = tf.test.compute_gradient(value, [tf.constant(rng.normal(size=3), tf.float32)], delta=1e-2)
     np.testing.assert_allclose(theoretical[0], numerical[0], atol=5e-3)

@@ -12,7 +12,15 @@ from models.contract import FIRST
 from models.datasets.dataset import Dataset
 from models.encode import History, encode_history
 from models.log import Counter, Log
-from models.samples import Decisions, Popularity, Windows, event_decisions, exposure_decisions, with_negatives
+from models.samples import (
+    Decisions,
+    Popularity,
+    Windows,
+    event_decisions,
+    exposure_decisions,
+    period_decisions,
+    with_negatives,
+)
 
 
 def past(log: Log, user: int, at: float) -> History:
@@ -28,6 +36,7 @@ def test_each_decision_sees_its_past_as_the_service_encodes_it(shop: Dataset, lo
     windows = Windows(log, decisions, event_decisions(log), per_window=1000)
     seen = 0
     grouped = windows._decisions
+    assert grouped is not None
     for number in range(0, len(windows), 7):
         batch = windows.batch(np.array([number]))
         rows = grouped.take(np.arange(windows._bounds[number], windows._bounds[number + 1]))
@@ -127,3 +136,34 @@ def test_taking_rows_of_decisions_keeps_their_columns_together(log: Log) -> None
     assert 0 < len(part) < len(decisions)
     assert (part.at >= np.median(log.at)).all()
     assert len(part.items) == len(part.labels) == len(part.context)
+
+
+def test_a_period_asks_what_a_user_does_within_it_as_known_at_its_start(log: Log) -> None:
+    end = float(log.at.max()) + 1
+    start = end - 4 * 86_400
+    rows = period_decisions(log, start, end, 2.0)
+    assert set(np.round((rows.at - start) / 86_400).astype(int)) == {0, 2}
+    purchase = log.contract.type_id("purchase")
+    for row in range(0, len(rows), 11):
+        own = slice(log.offsets[rows.user[row]], log.offsets[rows.user[row] + 1])
+        inside = (log.at[own] >= rows.at[row]) & (log.at[own] < rows.at[row] + 2 * 86_400)
+        same = inside & (log.items[own] == rows.items[row])
+        assert same.any()
+        assert rows.before[row] == (log.at[own] < rows.at[row]).sum() > 0
+        assert rows.labels[row, 1] == (same & (log.types[own] == purchase)).any()
+    keys = list(zip(rows.user, rows.at, rows.items, strict=True))
+    assert len(set(keys)) == len(keys) > 40
+
+
+def test_windows_of_a_bucket_are_trimmed_alike_and_lose_nothing(shop: Dataset, log: Log) -> None:
+    windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=10_000)
+    moves = 0
+    for batch in windows.batches(16):
+        assert (batch["prefix"] < batch["items"].shape[1]).all()
+        moves += int((batch["picked"] >= 0).sum())
+        seen = batch["items"] != 0
+        past = np.pad(np.cumsum(seen, axis=1), ((0, 0), (1, 0)))  # events in the first so many slots
+        visible = np.take_along_axis(past, batch["prefix"] + 1, axis=1)
+        newest = np.take_along_axis(seen, np.maximum(batch["prefix"], 0), axis=1)
+        assert newest[(batch["candidates"] != 0) & (visible > 0)].all()
+    assert moves <= len(log.items)

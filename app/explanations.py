@@ -1,0 +1,103 @@
+"""Why: what moved each prediction of an answer. Only for requests that ask, since it costs some forty predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from app.answers import Prediction, Recommendation
+from app.deadline import within
+from app.errors import Overloaded
+from app.metrics import Metrics
+from app.model import Model
+from app.offer import Named, Offer
+from app.visitor import Degraded, Visitor
+from models.contract import FIRST
+from models.encode import encode_history, to_history
+from models.explanation import Explanation, read_explanations
+from models.vocabulary import Ids
+
+#: Of the predictions, and of the recommendations, so many are explained, from the first on.
+EXPLAINED = 10
+#: Events that an explanation lists.
+EVENTS = 5
+
+Place = TypeVar("Place", Prediction, Recommendation)
+
+
+class Explainer:
+    """Explains predictions from the history as events, which a cached state no longer holds."""
+
+    def __init__(self, offer: Offer, model: Model, metrics: Metrics) -> None:
+        self._offer = offer
+        self._model = model
+        self._metrics = metrics
+        self._contract = model.artifact.contract
+        self._vocabulary = model.artifact.vocabulary
+
+    async def explain(
+        self,
+        visitor: Visitor,
+        context: Ids,
+        named: Named,
+        predictions: Sequence[Prediction],
+        recommendations: Sequence[Recommendation],
+        deadline: float,
+        degraded: Degraded,
+    ) -> tuple[list[Prediction], list[Recommendation]]:
+        """The same predictions and recommendations, the first EXPLAINED of each with their explanation.
+
+        Where the history is unknown or too many want explanations, they stay as they are, and ``degraded`` says so.
+
+        Raises:
+            DeadlineExceeded: the model was not ready in time.
+        """
+        wanted = [prediction.item_id for prediction in predictions[:EXPLAINED]]
+        wanted += [recommendation.item_id for recommendation in recommendations[:EXPLAINED]]
+        try:
+            found = await self._ask(visitor, context, named, list(dict.fromkeys(wanted)), deadline, degraded)
+        except Overloaded:  # the predictions are there: they are not refused for want of reasons
+            degraded.add("explanation")
+            found = {}
+        return _with(predictions, found), _with(recommendations, found)
+
+    async def _ask(
+        self, visitor: Visitor, context: Ids, named: Named, items: list[str], deadline: float, degraded: Degraded
+    ) -> Mapping[str, Mapping[str, Explanation]]:
+        """Explanations by item and target."""
+        if visitor.events is None:
+            degraded.add("explanation")
+            return {}
+        if not items:
+            return {}
+        history = to_history(visitor.events, self._vocabulary, self._contract)
+        ids = [named.ids.get(item, self._vocabulary.item_id(item)) for item in items]
+        with self._metrics.stage("explain"):
+            async with within(deadline):
+                parts = await self._model.explain(
+                    encode_history(history, self._contract),
+                    visitor.length,
+                    context,
+                    np.array(ids, np.int32),
+                    list(named.newcomers.values()),
+                    deadline=deadline,
+                )
+        told = read_explanations(
+            parts, visitor.events, context, self._contract, self._vocabulary, titles=self._title, most_events=EVENTS
+        )
+        return dict(zip(items, told, strict=True))
+
+    def _title(self, item_id: str) -> str | None:
+        """The title of an item of the vocabulary, where the catalogue has one."""
+        item = self._vocabulary.item_id(item_id)
+        return self._offer.title(item) if item >= FIRST else None
+
+
+def _with(places: Sequence[Place], found: Mapping[str, Mapping[str, Explanation]]) -> list[Place]:
+    return [
+        replace(place, explanation=found.get(place.item_id)) if number < EXPLAINED else place
+        for number, place in enumerate(places)
+    ]

@@ -1,0 +1,111 @@
+"""Behaviours from history: the Transformer beside every yardstick on one data set, by the same questions.
+
+The split is by time. Data with exposures keeps the usual one (80 / 10 / 10 of the events) and asks what is done with
+what is shown. A log of up to two weeks is asked for the next event: its last day is the test, the day before the
+validation. A longer log is asked what happens within the following week: its last week is the test, the week before
+the validation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from models.artifact import Artifact, open_artifact
+from models.datasets.dataset import Dataset
+from models.evaluate import Rival, gather_artifact
+from models.fit import Report
+from models.log import Split, build_log, split_by_time
+from models.run import NETWORKS, TrainConfig, publish_run
+from models.train import train
+from models.trees import fit_trees
+
+#: Defaults for every data set.
+DEFAULTS = TrainConfig(size="small", minutes=20.0, history_length=100)
+DAY = 86_400.0
+#: A log of at most so many days is asked for the next event.
+SHORT_DAYS = 14
+WEEK_DAYS = 7.0
+OURS = "behaviour"
+TREES = "trees"
+#: Decisions and lists are drawn from a period up to this number.
+LIMIT = 100_000
+
+
+def split_of(dataset: Dataset) -> tuple[Split, float]:
+    """The time split of a data set, and the horizon in days (0: the next event). Raises ValueError: too short a log."""
+    if dataset.exposures is not None:
+        return split_by_time(dataset), 0.0
+    first, last = (float(m) / 1000 for m in dataset.events["at"].dt.epoch("ms").sort().gather([0, -1]).to_list())
+    days = (last - first) / DAY
+    width, horizon = (DAY, 0.0) if days <= SHORT_DAYS else (WEEK_DAYS * DAY, WEEK_DAYS)
+    if days * DAY < 3 * width:
+        raise ValueError(
+            f"The events of {dataset.name} span {days:.1f} days; "
+            f"training, validation and test need {3 * width / DAY:.0f}."
+        )
+    end = last + 0.001
+    return Split(end - 2 * width, end - width), horizon
+
+
+def run_behaviours(
+    dataset: Dataset, config: TrainConfig, folder: Path, report: Report = lambda *_: None
+) -> dict[str, Any]:
+    """Train the Transformer and the yardsticks, and measure all of them on the same rows of validation and test.
+
+    Args:
+        folder: takes runs and published models; what is there already by the same name is trained again.
+
+    Returns ``valid`` and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name), ``differences`` (the
+    Transformer less each yardstick, with intervals, paired over users), ``train_seconds`` and ``parameters``.
+    Raises ValueError as :func:`split_of` and training do.
+    """
+    split, horizon = split_of(dataset)
+    started = time.monotonic()
+    models = {}
+    for kind in NETWORKS:
+        settings = replace(config, model=kind, horizon_days=horizon)
+
+        def advance(phase: str, done: int, total: int, kind: str = kind) -> None:
+            report(f"{kind}: {phase}", done, total)
+
+        run = folder / "runs" / kind
+        train(dataset, run, settings, advance, split=split)
+        models[kind] = publish_run(run, folder / "models", kind)
+    ours = models.pop(OURS)
+    log = build_log(dataset, ours.vocabulary, ours.contract, split.validation)
+    report("trees", 0, 1)
+    trees = fit_trees(dataset, log, split, horizon_days=horizon)
+    others = {TREES: Rival(trees, trees.examination)}
+    found = {
+        part: gather_artifact(ours, dataset, long, LIMIT, against=list(models.values()), others=others).report()
+        for part, long in (("valid", "validation"), ("test", "test"))
+    }
+    return {
+        "valid": found["valid"]["model"],
+        "test": found["test"]["model"],
+        "yardsticks": by_name(found),
+        "differences": {part: report_["differences"] for part, report_ in found.items()},
+        "intervals": {part: report_["intervals"].get("model", {}) for part, report_ in found.items()},
+        "breakdown": {part: report_["breakdown"] for part, report_ in found.items()},
+        "train_seconds": ours.metrics()["train_seconds"],
+        "seconds": round(time.monotonic() - started, 1),
+        "parameters": ours.manifest["parameters"],
+        "horizon_days": horizon,
+        "synthetic": dataset.synthetic,
+    }
+
+
+def by_name(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``yardsticks`` -> name -> ``valid`` and ``test``."""
+    beside = {"model", "intervals", "differences", "breakdown"}
+    names = [name for name in found["test"] if name not in beside]
+    return {name: {part: report[name] for part, report in found.items()} for name in names}
+
+
+def reopen(folder: Path, kind: str) -> Artifact:
+    """The newest model of a kind that :func:`run_behaviours` published."""
+    return open_artifact(folder / "models", kind)

@@ -1,0 +1,170 @@
+"""The training loop: it keeps the best weights, cools down, feeds batches from a thread, and shares them out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.accelerate import Accelerator, split_rows
+from models.augment import hide_events
+from models.datasets.dataset import Dataset
+from models.dropout import Dropout
+from models.encode import Arrays
+from models.fit import Fit, Schedule, ahead, mean_losses
+from models.log import Log
+from models.run import TrainConfig, build_network, build_variables
+from models.samples import Windows, event_decisions, exposure_decisions
+
+
+@pytest.fixture
+def windows(shop: Dataset, log: Log) -> Windows:
+    return Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=20)
+
+
+def fit(log: Log, schedule: Schedule, xla: bool = False) -> Fit:
+    tf.keras.utils.set_random_seed(0)
+    network = build_network(log.contract, log.content, TrainConfig())
+    build_variables(network)
+    return Fit(network, network.losses_of, schedule, Accelerator(xla=xla))
+
+
+def test_training_lowers_the_loss_and_notes_every_figure(log: Log, windows: Windows) -> None:
+    loop = fit(log, Schedule(epochs=3, learning_rate=3e-3), xla=True)
+    check = mean_losses(loop.network, loop.losses, lambda: windows.batches(32), loop.accelerator)
+    before = check()["val_loss"]
+    history = loop.run(lambda: windows.batches(32, np.random.default_rng(0)), len(windows.plan(32)), check)
+    assert check()["val_loss"] == pytest.approx(min(history["val_loss"]), rel=1e-4)
+    assert min(history["val_loss"]) < 0.9 * before
+    assert {len(values) for values in history.values()} == {3}
+    assert {"loss", "val_click", "seconds", "learning_rate"} <= set(history)
+
+
+def test_the_best_weights_are_kept_and_cooling_down_begins_when_nothing_improves(log: Log, windows: Windows) -> None:
+    loop = fit(log, Schedule(epochs=50, patience=1, minutes=5))
+    losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
+    seen = []
+
+    def check() -> dict[str, float]:
+        seen.append(loop.network.get_weights()[0].copy())
+        return {"val_loss": next(losses)}
+
+    few = list(windows.batches(64))[:2]
+    history = loop.run(lambda: few, 2, check)
+    # One epoch without improvement (the third) begins to cool down for two epochs.
+    assert history["val_loss"] == [3.0, 1.0, 2.0, 2.0, 2.0]
+    assert history["learning_rate"][-1] < history["learning_rate"][-2] or history["learning_rate"][-1] < 1e-3 / 4
+    np.testing.assert_array_equal(loop.network.get_weights()[0], seen[1])
+
+
+def test_batches_made_ahead_come_in_order_and_their_errors_surface() -> None:
+    def some(broken: bool) -> Iterator[Arrays]:
+        for i in range(9):
+            if broken and i == 5:
+                raise ValueError("no more")
+            yield {"i": np.array(i)}
+
+    assert [int(batch["i"]) for batch in ahead(some(False), 2)] == list(range(9))
+    with pytest.raises(ValueError, match="no more"):
+        list(ahead(some(True), 2))
+
+
+def test_batches_made_ahead_may_be_left_early() -> None:
+    batches = ahead({"i": np.array(i)} for i in range(1000))
+    assert int(next(batches)["i"]) == 0
+    batches.close()
+
+
+def test_shares_of_a_batch_hold_each_move_once(windows: Windows) -> None:
+    batch = next(windows.batches(32, np.random.default_rng(0)))
+    parts = split_rows(batch, 2)
+    assert len(parts[0]["items"]) == len(batch["items"]) // 2
+    width = batch["moves"].shape[1]
+    whole = batch["moves"].ravel()[batch["picked"][batch["picked"] >= 0]]
+    found = [part["moves"].ravel()[part["picked"][part["picked"] >= 0]] for part in parts]
+    limit = len(batch["items"]) // 2 * 2 * width
+    assert sum(map(len, found)) <= int((batch["picked"] < limit).sum())
+    assert set(np.concatenate(found).tolist()) <= set(whole.tolist())
+
+
+def test_hidden_events_become_padding_and_answers_stay(windows: Windows) -> None:
+    batch = next(windows.batches(32))
+    hidden = hide_events(batch, 0.5, np.random.default_rng(0))
+    gone = (hidden["items"] == 0) & (batch["items"] != 0)
+    assert 0.4 < gone.sum() / (batch["items"] != 0).sum() < 0.6
+    assert not hidden["types"][gone].any()
+    np.testing.assert_array_equal(hidden["moves"], batch["moves"])
+    assert hide_events(batch, 0.0, np.random.default_rng(0)) is batch
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(xla: bool) -> None:
+    tf.random.set_seed(0)
+    drop = tf.function(Dropout(0.3), jit_compile=xla)
+    x = tf.ones([101, 99])
+    y, z = (drop(x, training=True).numpy() for _ in range(2))
+    assert (y == 0).mean() == pytest.approx(0.3, abs=0.02)
+    assert y.mean() == pytest.approx(1.0, abs=0.03)
+    assert (y != z).any()
+    np.testing.assert_array_equal(drop(x, training=False), x)
+
+
+def test_two_devices_train_the_same_network() -> None:
+    """Logical devices have to be made before TensorFlow looks at its devices, so this runs in its own process."""
+    done = subprocess.run([sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = json.loads(done.stdout.splitlines()[-1])
+    assert losses[-1] < losses[0]
+
+
+def test_more_devices_than_there_are_is_an_error() -> None:
+    with pytest.raises(ValueError, match="devices is 3"):
+        Accelerator(devices=3)
+
+
+TWO_DEVICES = """
+import json
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from models.accelerate import Accelerator
+from models.datasets.storefront import simulate
+from models.fit import Fit, Schedule
+from models.log import build_contract, build_log, build_vocabulary, split_by_time
+from models.run import TrainConfig, build_network, build_variables
+from models.samples import Windows, event_decisions, exposure_decisions
+
+shop = simulate(seed=3, users=80, items=120, events=6_000)
+split = split_by_time(shop)
+vocabulary = build_vocabulary(shop, split.validation)
+contract = build_contract(shop, vocabulary, shop.domain, split.validation, history_length=8, negatives=2)
+log = build_log(shop, vocabulary, contract, split.validation)
+windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=20)
+accelerator = Accelerator(xla=False, devices=2)
+with accelerator.scope():
+    network = build_network(contract, log.content, TrainConfig())
+    build_variables(network)
+fit = Fit(network, network.losses_of, Schedule(epochs=3, learning_rate=3e-3), accelerator)
+plan = len(windows.plan(16))
+history = fit.run(lambda: windows.batches(16, np.random.default_rng(0)), plan, lambda: {"val_loss": 0.0})
+print(json.dumps(history["loss"]))
+"""
+
+
+def test_mixed_precision_changes_the_encoder_by_no_more_than_its_rounding(log: Log, windows: Windows) -> None:
+    batch = {name: tf.constant(array) for name, array in next(windows.batches(16)).items()}
+    losses = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        tf.keras.utils.set_random_seed(0)
+        network = build_network(log.contract, log.content, TrainConfig(size="small", precision=precision))
+        losses[precision] = float(network.losses_of(batch, training=False)["loss"])
+        assert all(v.dtype == "float32" for v in network.trainable_variables)
+    assert losses["mixed_bfloat16"] != losses["float32"]
+    assert losses["mixed_bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
