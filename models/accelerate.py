@@ -42,11 +42,11 @@ class Accelerator:
     def step(self, function: Step) -> Callable[[Arrays], dict[str, Any]]:
         """A function of a batch to its scalar results, compiled; several devices take a share of the rows each."""
         if self.strategy is None:
-            compiled = tf.function(function, jit_compile=self.xla, reduce_retracing=False)
+            compiled = tf.function(function, jit_compile=self.xla, autograph=False)
             return lambda batch: compiled({name: tf.constant(array) for name, array in batch.items()})
         strategy = self.strategy
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
         def together(shares: dict[str, Any]) -> dict[str, Any]:
             results = strategy.run(function, args=(shares,))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in results.items()}

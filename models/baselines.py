@@ -81,9 +81,10 @@ class Yardstick(Network):
 
 
 class Popularity(Yardstick):
-    """How often an item was acted on, and nothing else: a logistic regression on its log.
+    """How often an item was acted on, and nothing else: a logistic regression on its log, whose slope is not negative.
 
-    Its order of the catalogue is popularity, the same for everybody.
+    Its order of the catalogue is popularity, the same for everybody. Where counts grow over the training time and
+    habits do not, a free slope would learn that instead, and turn the order round.
     """
 
     def __init__(self, contract: Contract, content: Arrays) -> None:
@@ -93,7 +94,8 @@ class Popularity(Yardstick):
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """One line a head, [B, D, targets + values]."""
-        return GAIN * (candidates.numbers[..., POPULARITY:] * self.kernel[0] + self.bias)
+        slope = tf.nn.softplus(GAIN * self.kernel[0])
+        return candidates.numbers[..., POPULARITY:] * slope + GAIN * self.bias
 
     def catalogue_scores(self, past: Past, context: Tensor, catalogue: Catalogue) -> Tensor:
         """The scaled log popularity of every item [B, V]."""
