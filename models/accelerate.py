@@ -46,7 +46,7 @@ class Accelerator:
             return lambda batch: compiled({name: tf.constant(array) for name, array in batch.items()})
         strategy = self.strategy
 
-        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        @tf.function  # type: ignore[untyped-decorator]
         def together(shares: dict[str, Any]) -> dict[str, Any]:
             results = strategy.run(function, args=(shares,))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in results.items()}
