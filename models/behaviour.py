@@ -33,7 +33,7 @@ class BehaviourConfig:
 
     Attributes:
         crosses: cross layers among the features of a decision; ``hidden`` sizes of the deep part beside them.
-        head_dropout: of the deep part.
+        head_dropout: of the deep part; ``input_dropout`` of the features of a decision.
         negatives: items drawn for the retrieval loss of each step; 0 compares with the whole catalogue.
         retrieval_weight: share of the retrieval loss beside the targets' and values'.
         precision: ``float32``, or ``mixed_bfloat16`` / ``mixed_float16`` for the encoder's blocks.
@@ -43,6 +43,7 @@ class BehaviourConfig:
     crosses: int = 2
     hidden: tuple[int, ...] = (64, 32)
     head_dropout: float = 0.1
+    input_dropout: float = 0.0
     negatives: int = 0
     retrieval_weight: float = 0.1
     precision: str = "float32"
@@ -73,9 +74,10 @@ class Behaviour(Network):
         self.context_tables = [embedding(field.size, width) for field in contract.fields]
         self.encoder = Encoder(config.encoder, length, config.precision)
         self.candidate_attention = Attention(width, config.encoder.heads, length)
-        # Begins as the state itself; what the scene and the bend add is learned from zero.
-        self.query_bend = keras.layers.Dense(2 * width, activation="gelu")
-        self.query_layer = keras.layers.Dense(width, kernel_initializer="zeros")
+        if contract.fields:
+            # A query begins as the state itself; how the scene bends it is learned from zero.
+            self.query_bend = keras.layers.Dense(2 * width, activation="gelu")
+            self.query_layer = keras.layers.Dense(width, kernel_initializer="zeros")
         self.copy_layer = keras.layers.Dense(1)
         self.copy_distance = self.add_weight(name="copy_distance", shape=(length + 1,), initializer="zeros")
         matches = match_width(len(contract.behaviours), len(contract.category_sizes))
@@ -86,6 +88,7 @@ class Behaviour(Network):
             layers=config.crosses,
             hidden=config.hidden,
             dropout=config.head_dropout,
+            input_dropout=config.input_dropout,
         )
         self.build_examination()
 
@@ -132,9 +135,10 @@ class Behaviour(Network):
 
     def query(self, past: Past, context: Tensor) -> Tensor:
         """The user at each prefix, in the scene of the moment, as a retrieval query [B, M, W]."""
-        fields = [table(context[..., i]) for i, table in enumerate(self.context_tables)]
         newest = past.newest
-        scene = tf.add_n(fields) if fields else tf.zeros_like(newest)
+        if not self.context_tables:
+            return newest
+        scene = tf.add_n([table(context[..., i]) for i, table in enumerate(self.context_tables)])
         return newest + self.query_layer(self.query_bend(tf.concat([newest, scene], axis=-1)))
 
     def copy_weights(self, past: Past) -> Tensor:

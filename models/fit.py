@@ -7,7 +7,7 @@ over (warm-up, stable, decay: Hu et al. 2024). The weights of the best validatio
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Schedule:
         patience: epochs without a better validation loss before cooling down begins.
         learning_rate: after the warm-up; ``weight_decay`` is decoupled from it (AdamW, Loshchilov & Hutter 2019) and
             spares biases, norms and tables.
-        l1, l2: penalties on the same weights, added to the loss.
+        l1, l2: penalties on the same weights, added to the loss; ``table_l2`` on the embedding tables.
         clip: largest global norm of a gradient.
     """
 
@@ -56,6 +56,7 @@ class Schedule:
     weight_decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    table_l2: float = 0.0
     clip: float = 1.0
 
 
@@ -146,24 +147,27 @@ class Fit:
         return optimizer
 
     def _step(self, optimizer: keras.optimizers.Optimizer) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        network, schedule = self.network, self.schedule
+        network = self.network
 
         def step(batch: dict[str, Any]) -> dict[str, Any]:
             variables = network.trainable_variables
+            sources = [variable.value for variable in variables]
             with tf.GradientTape() as tape:
                 parts = self.losses(batch, True)
-                loss = parts["loss"] + tf.add_n([tf.zeros(()), *network.losses])
-                matrices = [v for v in variables if is_matrix(v)]
-                if schedule.l1:
-                    loss += schedule.l1 * tf.add_n([tf.reduce_sum(tf.abs(v)) for v in matrices])
-                if schedule.l2:
-                    loss += schedule.l2 * tf.add_n([tf.reduce_sum(tf.square(v)) for v in matrices])
-            sources = [variable.value for variable in variables]
+                loss = parts["loss"] + tf.add_n([tf.zeros(()), *network.losses, *self._penalties(variables)])
             gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
             return parts
 
         return step
+
+    def _penalties(self, variables: Sequence[Any]) -> list[Any]:
+        schedule = self.schedule
+        matrices = [v for v in variables if is_matrix(v)]
+        tables = [v for v in variables if v.name == "embeddings"]
+        penalties = [schedule.l1 * tf.reduce_sum(tf.abs(v)) for v in matrices if schedule.l1]
+        penalties += [schedule.l2 * tf.reduce_sum(tf.square(v)) for v in matrices if schedule.l2]
+        return penalties + [schedule.table_l2 * tf.reduce_sum(tf.square(v)) for v in tables if schedule.table_l2]
 
     def _note(self, found: dict[str, float], writer: Any, epoch: int) -> None:
         for name, value in found.items():

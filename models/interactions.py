@@ -20,21 +20,31 @@ class Interactions(keras.layers.Layer):  # type: ignore[misc]
         outputs: number of logits.
         rank: of the cross layers' matrices; ``layers`` crosses reach products of ``layers + 1`` features.
         hidden: sizes of the deep part's layers.
-        dropout: after every hidden layer.
+        dropout: after every hidden layer; ``input_dropout``: of the features themselves.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, rank: int, layers: int, hidden: tuple[int, ...], dropout: float
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        rank: int,
+        layers: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        input_dropout: float,
     ) -> None:
         super().__init__()
         self.down = [keras.layers.Dense(rank, use_bias=False) for _ in range(layers)]
-        self.up = [keras.layers.Dense(inputs) for _ in range(layers)]
+        # Crosses begin as nothing: products of unscaled features are long-tailed, and would upset the first steps.
+        self.up = [keras.layers.Dense(inputs, kernel_initializer="zeros") for _ in range(layers)]
         self.deep = [keras.layers.Dense(size, activation="gelu") for size in hidden]
-        self.drop = Dropout(dropout)
+        self.drop, self.drop_inputs = Dropout(dropout), Dropout(input_dropout)
         self.head = keras.layers.Dense(outputs)
 
     def call(self, features: Tensor, training: bool = False) -> Tensor:
         """Features [..., inputs] -> logits [..., outputs]."""
+        features = self.drop_inputs(features, training=training)
         crossed = features
         for down, up in zip(self.down, self.up, strict=True):
             crossed = features * up(down(crossed)) + crossed

@@ -10,6 +10,8 @@ Tensor = Any
 
 #: Keeps the logarithm of nothing finite, and with it the gradient.
 TINY = 1e-12
+#: Log of the ratio of amount to mean beyond which the gamma deviance goes on as a line.
+STEEP = 3.0
 
 
 def examined_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, look: Tensor) -> Tensor:
@@ -30,12 +32,14 @@ def gamma_deviance(log_mean: Tensor, amounts: Tensor) -> Tensor:
 
     Amounts are positive and skewed, and their spread grows with their size; under this loss the minimiser is still the
     conditional mean, and an error of 10 % costs the same on a small amount as on a large one (McCullagh & Nelder,
-    Generalized Linear Models, ch. 8).
+    Generalized Linear Models, ch. 8). Where an amount is more than e**STEEP times its mean the cost goes on as a line,
+    for one such row would otherwise outweigh a whole batch while the mean is still being learned.
     """
     known = tf.math.is_finite(amounts) & (amounts > 0)
     y = tf.where(known, amounts, 1.0)
     log_ratio = tf.math.log(y) - log_mean
-    return weighted_mean(tf.exp(log_ratio) - log_ratio - 1.0, tf.cast(known, tf.float32))
+    steep = tf.exp(tf.minimum(log_ratio, STEEP)) * (1.0 + tf.maximum(log_ratio - STEEP, 0.0))
+    return weighted_mean(steep - log_ratio - 1.0, tf.cast(known, tf.float32))
 
 
 def full_softmax(logits: Tensor, right: Tensor, known: Tensor) -> Tensor:

@@ -32,9 +32,20 @@ DRAWN = 2048
 #: The least value of the training settings that may be less than 1.
 LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1}
 LEAST |= dict.fromkeys(
-    ("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "augment", "catalogue_negatives", "horizon_days"), 0
+    (
+        "seed",
+        "pretrain_epochs",
+        "weight_decay",
+        "l1",
+        "l2",
+        "table_l2",
+        "input_dropout",
+        "augment",
+        "catalogue_negatives",
+    ),
+    0,
 )
-LEAST |= dict.fromkeys(("xla", "devices"), 0)
+LEAST |= dict.fromkeys(("horizon_days", "xla", "devices"), 0)
 
 
 class RunError(Exception):
@@ -51,8 +62,9 @@ class TrainConfig:
         minutes: stop learning after this time, pretraining included.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
-        learning_rate, weight_decay, l1, l2: see fit.Schedule.
-        dropout: overrides that of the size; ``augment`` is the share of past events that a step hides at random.
+        learning_rate, weight_decay, l1, l2, table_l2: see fit.Schedule.
+        dropout: of the encoder, where not that of the size (-1); ``input_dropout`` of what a decision is judged by.
+        augment: the share of past events that a step hides at random.
         history_length: events a state looks back on; even.
         negatives: random items for each event where the data has no exposures.
         catalogue_negatives: items drawn for the retrieval loss; 0 takes the whole catalogue where it is small enough.
@@ -73,7 +85,9 @@ class TrainConfig:
     weight_decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    table_l2: float = 0.0
     dropout: float = -1.0
+    input_dropout: float = 0.0
     augment: float = 0.0
     history_length: int = 50
     negatives: int = 4
@@ -114,8 +128,8 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         )
     if config.precision not in PRECISIONS:
         raise ValueError(f"There is no precision {config.precision!r}; choose {', '.join(PRECISIONS)}.")
-    if config.dropout >= 1 or config.augment >= 1:
-        raise ValueError("The training settings dropout and augment are shares, below 1.")
+    if max(config.dropout, config.input_dropout, config.augment) >= 1:
+        raise ValueError("The training settings dropout, input_dropout and augment are shares, below 1.")
     if config.history_length % 2:
         raise ValueError("The training setting history_length must be even: windows overlap by half of it.")
     return config
@@ -131,7 +145,9 @@ def behaviour_config(contract: Contract, config: TrainConfig) -> BehaviourConfig
     preset = SIZES[config.size]
     encoder = preset.encoder if config.dropout < 0 else replace(preset.encoder, dropout=config.dropout)
     drawn = config.catalogue_negatives or (DRAWN if contract.items > WHOLE_CATALOGUE else 0)
-    return replace(preset, encoder=encoder, negatives=drawn, precision=config.precision)
+    return replace(
+        preset, encoder=encoder, negatives=drawn, precision=config.precision, input_dropout=config.input_dropout
+    )
 
 
 def _behaviour(contract: Contract, content: Arrays, config: TrainConfig) -> Network:

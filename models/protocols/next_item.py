@@ -7,7 +7,7 @@ item is ranked for it but those already in the history (Kang & McAuley 2018; ful
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,11 @@ DEFAULTS = TrainConfig(
     patience=8,
     minutes=60.0,
     batch=32,
-    dropout=0.4,
     history_length=200,
     xla=True,
 )
+#: Dropout where the settings name none, see :func:`dropout_of`.
+SPARSE, DENSE, COMMON = 0.5, 0.3, 50
 #: The shortest sequence that leaves something to learn from beside validation and test.
 SHORTEST = 3
 #: Users that are ranked at once.
@@ -78,6 +79,8 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
     keras.utils.set_random_seed(config.seed)
     sequences = Sequences.read(path)
     log = sequence_log(sequences, config.history_length)
+    if config.dropout < 0:
+        config = replace(config, dropout=dropout_of(log))
     network = build_network(log.contract, log.content, config)
     build_variables(network)
     ranker = Ranker(network, sequences)
@@ -89,8 +92,15 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
         "yardsticks": yardsticks(sequences),
         "train_seconds": round(time.monotonic() - started, 1),
         "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
+        "dropout": config.dropout,
         "learning": history,
     }
+
+
+def dropout_of(log: Log) -> float:
+    """SPARSE where items were met fewer than COMMON times on average, for such are learned by heart; else DENSE."""
+    met = len(log.items) / (log.contract.items - FIRST)
+    return SPARSE if met < COMMON else DENSE
 
 
 def sequence_log(sequences: Sequences, longest: int) -> Log:

@@ -151,10 +151,10 @@ accelerator = Accelerator(xla=False, devices=2)
 with accelerator.scope():
     network = build_network(contract, log.content, TrainConfig())
     build_variables(network)
-fit = Fit(network, network.losses_of, Schedule(epochs=3, learning_rate=3e-3), accelerator)
+fit = Fit(network, network.losses_of, Schedule(epochs=4), accelerator)
 plan = len(windows.plan(16))
 history = fit.run(lambda: windows.batches(16, np.random.default_rng(0)), plan, lambda: {"val_loss": 0.0})
-print(json.dumps(history["loss"]))
+print(json.dumps(history["click"]))
 """
 
 

@@ -47,6 +47,12 @@ def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
     )
 
 
+def test_gamma_deviance_goes_on_as_a_line_where_the_mean_is_far_too_low() -> None:
+    # y / m = e**5: the line from e**3 on has its slope there, e**3 (1 + 2) - 5 - 1
+    loss = gamma_deviance(tf.constant([-5.0]), tf.constant([1.0]))
+    assert float(loss) == pytest.approx(3 * math.exp(3) - 6, rel=1e-5)
+
+
 def test_sampled_softmax_leaves_out_the_positive_among_the_negatives() -> None:
     right = tf.constant([math.log(2)])
     wrong = tf.constant([[0.0, 7.0]])  # of which 7 is the positive itself

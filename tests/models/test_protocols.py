@@ -65,10 +65,13 @@ def table(path: Path, rng: np.random.Generator) -> Path:
 
 def test_clicks_that_need_an_interaction_are_learned(tmp_path: Path) -> None:
     file = table(tmp_path / "clicks.npz", np.random.default_rng(0))
-    config = replace(click.DEFAULTS, size="tiny", epochs=6, batch=64, learning_rate=1e-2, xla=False)
+    config = replace(
+        click.DEFAULTS, size="tiny", epochs=12, batch=64, learning_rate=1e-2, table_l2=0.0, input_dropout=0.0, xla=False
+    )
     found = click.run_click(file, config)
     assert found["test"]["click"]["auc"] > 0.95
-    assert set(found["valid"]["click"]) == {"auc", "logloss", "ece"}
+    assert set(found["test"]["click"]) == {"auc", "logloss", "ece"}
+    assert {"auc", "logloss", "ece", "cross-fitted"} == set(found["valid"]["click"])
 
 
 def test_values_that_training_has_not_seen_are_unknown() -> None:
