@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from foretell.console import USAGE, console, fail, progress
+from foretell.console import USAGE, console, errors, fail, progress, progress_on
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
 
     from models.datasets.dataset import Dataset
@@ -55,6 +56,7 @@ def import_(
     mapping: Annotated[str | None, typer.Option(help="A shipped mapping, or a TOML file of your own.")] = None,
     items: Annotated[Path | None, typer.Option(help="A file that describes the items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file that describes the users.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of use of the data, for the model card.")] = None,
     domain: Annotated[str | None, typer.Option(help="ecommerce, ratings, or a TOML file of your own.")] = None,
     name: _Name = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the data set; by default data/<name>.")] = None,
@@ -87,8 +89,9 @@ def import_(
             types=pairs(rename or (), "--rename"),
             name=name,
             domain=domain,
+            licence=licence,
         )
-        dataset, folder = _make(files, given, mapping, (items, users), out, rejected)
+        dataset, folder = _make(files, given, mapping, (items, users), out, rejected, console)
         if mongo is not None:
             _load(dataset, mongo, database, replace)
     except (MappingError, DomainError) as error:
@@ -99,13 +102,13 @@ def import_(
 
 
 def import_files(files: list[str], folder: Path, rejected: Path) -> Dataset:
-    """Import by what the files say of themselves, for commands that only need the data set.
+    """Import by what the files say of themselves, for commands that only need the data set; talks on stderr.
 
     Raises MappingError, DomainError or DatasetError, each in one sentence.
     """
     from models.datasets.mapping import Columns
 
-    return _make(files, Columns(), None, (None, None), folder, rejected)[0]
+    return _make(files, Columns(), None, (None, None), folder, rejected, errors)[0]
 
 
 def _make(
@@ -115,6 +118,7 @@ def _make(
     extra: tuple[Path | None, Path | None],
     out: Path | None,
     rejected: Path | None,
+    output: Console,
 ) -> tuple[Dataset, Path]:
     """Read, clean and write; returns the data set and its folder. ``extra`` are the files of items and users."""
     from models.datasets.files import NothingLeft, build, choose
@@ -127,9 +131,9 @@ def _make(
     if packaged and len(files) > 1:
         raise MappingError("completejourney and storefront are imported on their own, without other files.")
     if packaged and files == ["storefront"]:
-        return _simulate(given.name, out)
+        return _simulate(given.name, out, output)
     mapping = mapping or (files[0] if packaged else None)
-    with progress() as bar:
+    with progress_on(output) as bar:
         task = bar.add_task("Reading", total=len(files) + 2)
         read, extras = _read_package() if packaged else _read_files(files, extra, lambda: bar.advance(task))
         columns, how = choose(read[0].frame.columns, given, mapping)
@@ -142,14 +146,14 @@ def _make(
         try:
             made = build(read, columns, load_domain(columns.domain or "ecommerce"), name, datetime.now(UTC), extras)
         except NothingLeft as error:
-            _report(error.report, write_rejected(error.rejected, rejected, folder.parent))
+            _report(error.report, write_rejected(error.rejected, rejected, folder.parent), output)
             raise
         bar.update(task, description="Writing", advance=1)
         made.dataset.write(folder)
         written = write_rejected(made.rejected, beside, folder)
         bar.advance(task)
-    _report(made.dataset.info["report"], written)
-    _summary(made.dataset, folder)
+    _report(made.dataset.info["report"], written, output)
+    _summary(made.dataset, folder, output)
     return made.dataset, folder
 
 
@@ -174,17 +178,17 @@ def _read_package() -> tuple[list[Source], Extras]:
     return [events], extras
 
 
-def _simulate(name: str | None, out: Path | None) -> tuple[Dataset, Path]:
+def _simulate(name: str | None, out: Path | None, output: Console) -> tuple[Dataset, Path]:
     from models.datasets.mapping import MappingError
     from models.datasets.storefront import simulate
 
     if name not in (None, "storefront"):
         raise MappingError("The synthetic storefront keeps its name, so that nobody takes it for real data.")
     folder = out or Path("data/storefront")
-    with console.status("Simulating a shop (synthetic data)"):
+    with output.status("Simulating a shop (synthetic data)"):
         dataset = simulate()
         dataset.write(folder)
-    _summary(dataset, folder)
+    _summary(dataset, folder, output)
     return dataset, folder
 
 
@@ -207,7 +211,7 @@ def _load(dataset: Dataset, url: str, database: str, replace: bool) -> None:
     console.print(f"MongoDB, database {database}: {what}")
 
 
-def _report(report: Mapping[str, Any], written: list[Written]) -> None:
+def _report(report: Mapping[str, Any], written: list[Written], output: Console) -> None:
     """What was read, kept and rejected, and where the rejected rows are."""
     table = Table(title="Rows", title_justify="left")
     table.add_column("what")
@@ -221,18 +225,18 @@ def _report(report: Mapping[str, Any], written: list[Written]) -> None:
         table.add_row(f"{kind} kept", f"{part['kept']:,}", style="bold", end_section=True)
     if report.get("ignored_values"):
         table.add_row("values ignored (their type carries none)", f"{report['ignored_values']:,}")
-    console.print(table)
+    output.print(table)
     for file in written:
         if file.detour:
-            console.print(f"{file.detour}, so the rejected rows lie elsewhere.", soft_wrap=True, style="yellow")
-        console.print(f"Rejected rows: {file.path}", soft_wrap=True)
+            output.print(f"{file.detour}, so the rejected rows lie elsewhere.", soft_wrap=True, style="yellow")
+        output.print(f"Rejected rows: {file.path}", soft_wrap=True)
 
 
-def _summary(dataset: Dataset, folder: Path) -> None:
+def _summary(dataset: Dataset, folder: Path, output: Console) -> None:
     counts, kind = dataset.info["counts"], "Synthetic data set" if dataset.synthetic else "Data set"
     numbers = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    console.print(f"{kind} {dataset.name}: {numbers}; {dataset.info['from']} to {dataset.info['to']}")
-    console.print(f"Written to {folder}", soft_wrap=True)
+    output.print(f"{kind} {dataset.name}: {numbers}; {dataset.info['from']} to {dataset.info['to']}")
+    output.print(f"Written to {folder}", soft_wrap=True)
 
 
 def _slug(text: str) -> str:

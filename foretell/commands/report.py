@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foretell.commands.evaluate import open_all
 from foretell.console import USAGE, console, fail, progress
+
+if TYPE_CHECKING:
+    from models.artifact import Artifact
+    from models.datasets.dataset import Dataset
 
 
 def report(
@@ -25,6 +29,9 @@ def report(
         "reports"
     ),
     limit: Annotated[int, typer.Option(help="At most so many decisions.")] = 100_000,
+    explanations: Annotated[
+        int, typer.Option(help="Check so many explanations against the model without the event they name; 0: none.")
+    ] = 1000,
 ) -> None:
     """Write one HTML page (and its pictures): how good the model is beside the yardsticks, where, and at what cost."""
     if part not in {"validation", "test"}:
@@ -49,6 +56,21 @@ def report(
             )
         except ValueError as error:
             fail(str(error))
+        bar.update(task, description="explain", completed=0, total=None)
+        checked = _explained(artifacts[0], dataset, part, explanations)
         bar.update(task, description="draw", total=None)
-        page = write(artifacts[0], dataset, evidence, out, part)
+        page = write(artifacts[0], dataset, evidence, out, part, explanations=checked)
     console.print(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+
+
+def _explained(artifact: Artifact, dataset: Dataset, part: str, predictions: int) -> dict[str, Any] | None:
+    """How faithful explanations are; None where none are asked for, or there are none."""
+    from models.explain import Unexplained, faithfulness
+
+    if not predictions:
+        return None
+    try:
+        return faithfulness(artifact, dataset, predictions, part=part)
+    except Unexplained as error:
+        console.print(f"No explanations in the report: {error}", soft_wrap=True, style="yellow")
+        return None

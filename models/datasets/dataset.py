@@ -56,6 +56,7 @@ class Dataset:
         users: pl.DataFrame | None = None,
         exposures: pl.DataFrame | None = None,
         synthetic: bool = False,
+        licence: str | None = None,
         source: Sequence[Mapping[str, Any]] = (),
         report: Mapping[str, Any] | None = None,
     ) -> Dataset:
@@ -64,6 +65,7 @@ class Dataset:
         Args:
             events, exposures: need event_id, user_id, item_id and at; events need type as well.
             items, users: need item_id and user_id.
+            licence: under which terms the data may be used, where that is known.
             source: the files it was made of: ``{"file", "sha256", "rows"}`` each.
             report: what cleaning counted.
 
@@ -80,6 +82,7 @@ class Dataset:
             "name": name,
             "domain": domain.to_json(),
             "synthetic": synthetic,
+            "licence": licence,
             "source": [dict(part) for part in source],
             "report": dict(report or {}),
             **_facts(events, items, users, shown),

@@ -97,6 +97,7 @@ def build(
         items=items,
         users=users,
         exposures=cleaned.exposures,
+        licence=columns.licence,
         source=[source.facts for source in every],
         report=report,
     )

@@ -57,6 +57,7 @@ class Columns:
     Attributes:
         name: how the source is called, e.g. ``"taobao"``; the default name of the data set.
         domain: the domain its types belong to.
+        licence: under which terms the data may be used; model cards say it.
         constant_type: the type of every row, where no column says it.
         value: the number an event carries; ``times`` is a second column it is multiplied with.
         types: the source's words for event types -> the domain's; words that the domain knows need no entry.
@@ -83,6 +84,7 @@ class Columns:
     reject: tuple[Rule, ...] = ()
     name: str | None = None
     domain: str | None = None
+    licence: str | None = None
 
     def used(self) -> list[str]:
         """Every column the mapping reads, each once."""

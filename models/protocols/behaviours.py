@@ -17,6 +17,7 @@ from typing import Any
 from models.artifact import Artifact, open_artifact
 from models.datasets.dataset import Dataset
 from models.evaluate import Rival, gather_artifact
+from models.explain import faithfulness
 from models.fit import Report
 from models.log import Split, build_log, split_by_time
 from models.run import NETWORKS, TrainConfig, publish_run
@@ -33,6 +34,8 @@ OURS = "behaviour"
 TREES = "trees"
 #: Decisions and lists are drawn from a period up to this number.
 LIMIT = 100_000
+#: Predictions of the test time by which the explanations are judged.
+EXPLAINED = 1000
 
 
 def split_of(dataset: Dataset) -> tuple[Split, float]:
@@ -60,7 +63,8 @@ def run_behaviours(
         folder: takes runs and published models; what is there already by the same name is trained again.
 
     Returns ``valid`` and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name), ``differences`` (the
-    Transformer less each yardstick, with intervals, paired over users), ``train_seconds`` and ``parameters``.
+    Transformer less each yardstick, with intervals, paired over users), ``explanations`` (how faithful they are, see
+    explain.faithfulness), ``train_seconds`` and ``parameters``.
     Raises ValueError as :func:`split_of` and training do.
     """
     split, horizon = split_of(dataset)
@@ -91,6 +95,7 @@ def run_behaviours(
         "differences": {part: report_["differences"] for part, report_ in found.items()},
         "intervals": {part: report_["intervals"].get("model", {}) for part, report_ in found.items()},
         "breakdown": {part: report_["breakdown"] for part, report_ in found.items()},
+        "explanations": faithfulness(ours, dataset, EXPLAINED),
         "train_seconds": ours.metrics()["train_seconds"],
         "seconds": round(time.monotonic() - started, 1),
         "parameters": ours.manifest["parameters"],

@@ -26,7 +26,7 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
     manifest, contract = artifact.manifest, artifact.contract
     targets, values = ", ".join(contract.targets), ", ".join(contract.values)
     fields = ", ".join(f"{field.name} ({field.source})" for field in contract.fields)
-    licence = dataset.info.get("license") or dataset.info.get("licence")
+    licence = dataset.info.get("licence")  # data sets that were imported earlier do not say
     synthetic = "made by a simulator: no figure here says anything about real people." if dataset.synthetic else ""
     return {
         "Model": f"{artifact.name} {artifact.version}: {KINDS.get(manifest['kind'], manifest['kind'])}",

@@ -24,6 +24,7 @@ from models.report.verdict import headlines, verdict
 #: Group charts: the key in ``breakdown``, and what the reader calls it.
 KINDS = {"history": "events of the user so far", "popularity": "times the item was acted on in training"}
 #: Columns of the table of calibration choices.
+EXPLAINED = ("behaviour", "without the first-named event", "without a random event", "ratio")
 CHOICES = ("calibrated", "history", "method", "rows", "error before", "error after, on other users")
 
 
@@ -36,6 +37,7 @@ class Story:
     evidence: Evidence
     report: Mapping[str, Any]
     part: str
+    explanations: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -63,12 +65,15 @@ def write(
     out: Path,
     part: str,
     report: Mapping[str, Any] | None = None,
+    explanations: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.json`` (the metrics) and pictures into ``out/<name>-<version>``; return the page.
 
+    ``explanations`` is what :func:`models.explain.faithfulness` found, where that was measured.
+
     Beside the artifact and not in it, since its manifest lists what belongs to it.
     """
-    story = Story(artifact, dataset, evidence, report or evidence.report(), part)
+    story = Story(artifact, dataset, evidence, report or evidence.report(), part, explanations)
     lines = headlines(story.report, artifact.contract)
     opening = [_forest(story, line.subject, line.metric, line.name) for line in lines]
     parts = [compared(story), separated(story), trusted(story), grouped(story), learned(story)]
@@ -181,11 +186,20 @@ def spent(story: Story) -> str:
 
 
 def explained(story: Story) -> str:
-    """What moves predictions, where it was measured when the model was published."""
-    found = story.artifact.metrics().get("explanations") or story.artifact.manifest.get("explanations")
+    """Whether explanations are faithful: what a prediction loses with the event that moved it most, and with any."""
+    found = story.explanations
     if not found:
         return ""
-    return page.section("What moves a prediction", "", page.facts(_flat(found)))
+    words = (
+        f"Over {found['predictions']:,} predictions, the event that an explanation (Shapley values) names first was "
+        "taken out of the history and the prediction made anew, and so with an event drawn at random. "
+        f"Mean change of the log-odds: the former moves a prediction {found['ratio']['value']:.1f} times as much."
+    )
+    rows = [
+        (name, *(f"{part[key]['value']:.3f}" for key in ("top", "random")), f"{part['ratio']['value']:.1f}")
+        for name, part in (("all", found), *found["targets"].items())
+    ]
+    return page.section("Are explanations faithful?", words, page.table(EXPLAINED, rows))
 
 
 def described(story: Story) -> str:
@@ -231,11 +245,3 @@ def _calibration(artifact: Artifact) -> Iterator[tuple[Any, ...]]:
         for name, choice in segments.items():
             errors = (choice.get(when, {}).get("ece") for when in ("before", "cross-fitted"))
             yield target, name, choice["method"], choice["rows"], *errors
-
-
-def _flat(found: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
-    for name, value in found.items():
-        label = f"{before} {name}".strip()
-        pairs |= _flat(value, label) if isinstance(value, Mapping) else {label: value}
-    return pairs

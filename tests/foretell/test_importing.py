@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from foretell.commands.importing import import_
+from foretell.commands.importing import import_, import_files
 from foretell.embedded import EmbeddedStores
 from models.datasets.dataset import Dataset
 
@@ -97,6 +97,18 @@ def test_a_shipped_mapping_is_recognised_and_said() -> None:
     assert result.exit_code == 0, result.output
     assert "The columns are those of taobao" in result.output
     assert Dataset.read(Path("data/taobao")).items["categories"].to_list() == [["3"]]
+
+
+def test_the_licence_is_kept_for_the_model_card() -> None:
+    run("log.csv", *FLAGS, *RENAME, "--licence", "ours alone", "--out", "set")
+    assert Dataset.read(Path("set")).info["licence"] == "ours alone"
+
+
+def test_commands_whose_result_is_json_import_without_a_word_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "user_id,item_id,category_id,behavior,ts\n1,2,3,pv,1512000000\n"
+    Path("taobao.csv").write_text(rows, encoding="utf-8")
+    assert len(import_files(["taobao.csv"], Path("set"), Path("rejected")).events) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_a_log_of_ratings_uses_its_own_domain() -> None:

@@ -35,7 +35,10 @@ def artifact(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Artifac
 def folder(shop: Dataset, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
     evidence = gather_artifact(artifact, shop, "validation", 2000)
     out = tmp_path_factory.mktemp("reports")
-    return write(artifact, shop, evidence, out, "validation", evidence.report(samples=20)).parent
+    moved = {name: {"value": value} for name, value in (("top", 0.5), ("random", 0.125), ("ratio", 4.0))}
+    explanations = {**moved, "predictions": 1000, "targets": {"click": moved}}
+    report = evidence.report(samples=20)
+    return write(artifact, shop, evidence, out, "validation", report, explanations).parent
 
 
 class Reader(HTMLParser):
@@ -88,7 +91,9 @@ def test_the_page_says_that_data_are_synthetic_what_it_costs_and_what_it_is_not_
         "<td>beta</td>",
         "<dt>Parameters</dt><dd>77</dd>",
         "Not for",
-        "not recorded at import",
+        "simulated by Foretell",
+        "4.0 times as much",
+        "<td>click</td><td>0.500</td><td>0.125</td><td>4.0</td>",
     ):
         assert words in text
 
