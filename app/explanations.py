@@ -16,9 +16,8 @@ from app.model import Model
 from app.offer import Named, Offer
 from app.visitor import Degraded, Visitor
 from models.contract import FIRST
-from models.encode import encode_history, to_history
+from models.encode import Moment, encode_history, to_history
 from models.explanation import Explanation, read_explanations
-from models.vocabulary import Ids
 
 #: Of the predictions, and of the recommendations, so many are explained, from the first on.
 EXPLAINED = 10
@@ -41,7 +40,7 @@ class Explainer:
     async def explain(
         self,
         visitor: Visitor,
-        context: Ids,
+        moment: Moment,
         named: Named,
         predictions: Sequence[Prediction],
         recommendations: Sequence[Recommendation],
@@ -58,14 +57,14 @@ class Explainer:
         wanted = [prediction.item_id for prediction in predictions[:EXPLAINED]]
         wanted += [recommendation.item_id for recommendation in recommendations[:EXPLAINED]]
         try:
-            found = await self._ask(visitor, context, named, list(dict.fromkeys(wanted)), deadline, degraded)
+            found = await self._ask(visitor, moment, named, list(dict.fromkeys(wanted)), deadline, degraded)
         except Overloaded:  # the predictions are there: they are not refused for want of reasons
             degraded.add("explanation")
             found = {}
         return _with(predictions, found), _with(recommendations, found)
 
     async def _ask(
-        self, visitor: Visitor, context: Ids, named: Named, items: list[str], deadline: float, degraded: Degraded
+        self, visitor: Visitor, moment: Moment, named: Named, items: list[str], deadline: float, degraded: Degraded
     ) -> Mapping[str, Mapping[str, Explanation]]:
         """Explanations by item and target."""
         if visitor.events is None:
@@ -80,13 +79,19 @@ class Explainer:
                 parts = await self._model.explain(
                     encode_history(history, self._contract),
                     visitor.length,
-                    context,
+                    moment,
                     np.array(ids, np.int32),
                     list(named.newcomers.values()),
                     deadline=deadline,
                 )
         told = read_explanations(
-            parts, visitor.events, context, self._contract, self._vocabulary, titles=self._title, most_events=EVENTS
+            parts,
+            visitor.events,
+            moment.fields,
+            self._contract,
+            self._vocabulary,
+            titles=self._title,
+            most_events=EVENTS,
         )
         return dict(zip(items, told, strict=True))
 

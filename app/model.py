@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
 from models.artifact import Artifact
-from models.encode import Arrays
+from models.encode import Arrays, Moment
 from models.vocabulary import Ids
 
 
@@ -33,7 +33,7 @@ class Model(Protocol):
         ...
 
     async def retrieve(
-        self, state: NDArray[Any], length: int, context: Ids, allowed: NDArray[Any] | None, *, deadline: float
+        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[Any] | None, *, deadline: float
     ) -> tuple[Ids, NDArray[Any]]:
         """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
         ...
@@ -42,7 +42,7 @@ class Model(Protocol):
         self,
         state: NDArray[Any],
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,
@@ -58,7 +58,7 @@ class Model(Protocol):
         self,
         arrays: Arrays,
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,

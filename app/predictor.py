@@ -22,7 +22,7 @@ from app.schemas import PredictRequest
 from app.settings import Settings
 from app.visitor import Degraded, Visitor, Visitors
 from models.contract import UNKNOWN
-from models.encode import encode_context
+from models.encode import Moment, encode_context
 from models.vocabulary import Ids
 
 
@@ -72,17 +72,17 @@ class Predictor:
         degraded = Degraded()
 
         visitor = await self._visitors.load(request, now, deadline, degraded)
-        context = self._context(request, visitor, now)
+        moment = self._moment(request, visitor, now)
         named = await self._find(request, deadline, degraded)
         filtered = self._filter(request, visitor)
-        pool = await self._pool(request, visitor, context, named, filtered, deadline)
-        outcomes = await self._score(visitor, context, named, pool, deadline)
+        pool = await self._pool(request, visitor, moment, named, filtered, deadline)
+        outcomes = await self._score(visitor, moment, named, pool, deadline)
         groups = await self._groups(request, named, pool, deadline, degraded)
         recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
         predictions = _predictions(request.items, named.ids, outcomes)
         if request.explain:
             predictions, recommendations = await self._explainer.explain(
-                visitor, context, named, predictions, recommendations, deadline, degraded
+                visitor, moment, named, predictions, recommendations, deadline, degraded
             )
 
         for part in degraded:
@@ -103,8 +103,8 @@ class Predictor:
             took_ms=round((time.perf_counter() - start) * 1000, 3),
         )
 
-    def _context(self, request: PredictRequest, visitor: Visitor, now: float) -> Ids:
-        """The model's context row, shape [F]."""
+    def _moment(self, request: PredictRequest, visitor: Visitor, now: float) -> Moment:
+        """Where and when the question is asked, as the model takes it."""
         at = now if request.context.at is None else request.context.at.timestamp()
         return encode_context(
             request.context.fields,
@@ -136,7 +136,7 @@ class Predictor:
         self,
         request: PredictRequest,
         visitor: Visitor,
-        context: Ids,
+        moment: Moment,
         named: Named,
         filtered: Filtered,
         deadline: float,
@@ -147,12 +147,12 @@ class Predictor:
         with self._metrics.stage("retrieve"):
             async with deadlines.within(deadline):
                 ids, scores = await self._model.retrieve(
-                    visitor.state, visitor.length, context, filtered.mask, deadline=deadline
+                    visitor.state, visitor.length, moment, filtered.mask, deadline=deadline
                 )
         found: Ids = ids[np.isfinite(scores)]  # fewer than K where few are allowed
         return found[: max(request.k, self._settings.candidates)]
 
-    async def _score(self, visitor: Visitor, context: Ids, named: Named, pool: Ids, deadline: float) -> Outcomes:
+    async def _score(self, visitor: Visitor, moment: Moment, named: Named, pool: Ids, deadline: float) -> Outcomes:
         """What the model expects of named items and pool together: of C candidates, ascending and unique."""
         candidates = np.unique(np.concatenate([np.fromiter(named.ids.values(), np.int32), pool]))
         if not len(candidates):
@@ -162,7 +162,7 @@ class Predictor:
         with self._metrics.stage("score"):
             async with deadlines.within(deadline):
                 columns = await self._model.score(
-                    visitor.state, visitor.length, context, candidates, newcomers, deadline=deadline
+                    visitor.state, visitor.length, moment, candidates, newcomers, deadline=deadline
                 )
         return Outcomes(candidates, columns, self._contract)
 

@@ -17,7 +17,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
 from models.contract import FIRST, PAD, UNKNOWN
-from models.encode import Arrays, encode_items
+from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
 from models.quiet import quiet_start
 from models.vocabulary import Ids
@@ -36,14 +36,14 @@ EXPLANATIONS = 32
 class _Retrieve(NamedTuple):
     state: NDArray[Any]
     length: int
-    context: Ids
+    moment: Moment
     allowed: NDArray[np.bool_] | None
 
 
 class _Score(NamedTuple):
     state: NDArray[Any]
     length: int
-    context: Ids
+    moment: Moment
     candidates: Ids
     newcomers: Sequence[ItemContent]
 
@@ -51,7 +51,7 @@ class _Score(NamedTuple):
 class _Explain(NamedTuple):
     arrays: Arrays
     length: int
-    context: Ids
+    moment: Moment
     candidates: Ids
     newcomers: Sequence[ItemContent]
 
@@ -134,16 +134,16 @@ class Runtime:
         return await self._encode.submit(arrays, deadline=deadline)
 
     async def retrieve(
-        self, state: NDArray[Any], length: int, context: Ids, allowed: NDArray[np.bool_] | None, *, deadline: float
+        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[np.bool_] | None, *, deadline: float
     ) -> tuple[Ids, NDArray[Any]]:
         """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
-        return await self._retrieve.submit(_Retrieve(state, length, context, allowed), deadline=deadline)
+        return await self._retrieve.submit(_Retrieve(state, length, moment, allowed), deadline=deadline)
 
     async def score(
         self,
         state: NDArray[Any],
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,
@@ -155,7 +155,7 @@ class Runtime:
         """
         turns = [
             await self._score.submit(
-                _Score(state, length, context, candidates[start : start + TURN], newcomers), deadline=deadline
+                _Score(state, length, moment, candidates[start : start + TURN], newcomers), deadline=deadline
             )
             for start in range(0, max(1, len(candidates)), TURN)
         ]
@@ -170,14 +170,14 @@ class Runtime:
         self,
         arrays: Arrays,
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,
         deadline: float,
     ) -> Arrays:
         """What moved the predictions of at most TURN candidates; see :meth:`app.model.Model.explain`."""
-        job = _Explain(arrays, length, context, candidates, newcomers)
+        job = _Explain(arrays, length, moment, candidates, newcomers)
         return await self._explain.submit(job, deadline=deadline)
 
     # What runs on the TensorFlow threads.
@@ -224,7 +224,7 @@ class Runtime:
             asked = asked.copy()
             asked[asked >= first] = self._explain_seats + np.arange(len(guests))
         inputs = {name: array[None] for name, array in job.arrays.items()}
-        inputs |= {"lengths": np.array([job.length]), "context": job.context[None], "candidates": asked[None]}
+        inputs |= _asked(jobs) | {"candidates": asked[None]}
         return [{name: part[0] for name, part in self._call("explain", inputs).items()}]
 
     def _seat(self, guests: Sequence[ItemContent], first: int) -> None:
@@ -259,6 +259,7 @@ class Runtime:
                 "state": state,
                 "lengths": np.zeros(size, np.int32),
                 "context": np.zeros((size, len(contract.fields)), np.int32),
+                "since": np.zeros(size, np.float32),
             }
             self._call("encode", history)
             self._call("retrieve", {**scene, "allowed": self._everything[None]})
@@ -266,7 +267,7 @@ class Runtime:
         self._seat([ItemContent(None, (), None, available=True)], contract.items)
         if self.explains:
             nobody = {key: array[0] for key, array in history.items()}
-            moment, asked = np.zeros(len(contract.fields), np.int32), np.zeros(2, np.int32)
+            moment, asked = Moment(np.zeros(len(contract.fields), np.int32), 0.0), np.zeros(2, np.int32)
             self._run_explain([_Explain(nobody, contract.history_length, moment, asked, ())])
 
 
@@ -298,8 +299,12 @@ def _caller(call: Callable[[str, Arrays], Arrays], name: str) -> Callable[[Array
 
 
 def _stack(jobs: Sequence[_Retrieve] | Sequence[_Score]) -> Arrays:
+    return {"state": np.stack([job.state for job in jobs]), **_asked(jobs)}
+
+
+def _asked(jobs: Sequence[_Retrieve] | Sequence[_Score] | Sequence[_Explain]) -> Arrays:
     return {
-        "state": np.stack([job.state for job in jobs]),
         "lengths": np.array([job.length for job in jobs], np.int32),
-        "context": np.stack([job.context for job in jobs]),
+        "context": np.stack([job.moment.fields for job in jobs]),
+        "since": np.array([job.moment.since for job in jobs], np.float32),
     }

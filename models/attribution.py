@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from models.contract import FIRST, GAP_BUCKETS, PAD, POPULARITY, UNKNOWN, Contract, Field
-from models.matches import pack_tail
+from models.matches import pack_tail, unpack_tail
 from models.network import Network
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 
 Tensor = Any
 
@@ -25,22 +25,14 @@ Tensor = Any
 ORDERS = 2
 
 
-class History(NamedTuple):
-    """The inputs of ``encode``, [B, L] each, or one row of them, [n], in which every slot is an event."""
-
-    items: Tensor
-    types: Tensor
-    gaps: Tensor
-    values: Tensor
-
-
 class Question(NamedTuple):
-    """One user and C candidates: events [n], their number (the line of the calibration, whatever is left out), context
-    ids [F] and item ids [C]."""
+    """One user and C candidates: events [n], in which every slot is one; their number (the line of the calibration,
+    whatever is left out), context ids [F], hours since the newest event, and item ids [C]."""
 
-    history: History
+    history: Events
     length: Tensor
     context: Tensor
+    since: Tensor
     candidates: Tensor
 
 
@@ -68,22 +60,24 @@ class Attribution:
         self.usual = tf.reduce_mean(network.numbers[FIRST:, POPULARITY])
         self.scenes = tf.constant([[instead(f, (i + 0.5) / orders) for f in contract.fields] for i in range(orders)])
 
-    def batch(self, histories: History, lengths: Tensor, context: Tensor, candidates: Tensor) -> dict[str, Tensor]:
-        """Histories [B, L], lengths [B], context [B, F] and candidates [B, C], one user at a time.
+    def batch(
+        self, histories: Events, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor
+    ) -> dict[str, Tensor]:
+        """Histories [B, L], lengths [B], context [B, F], since [B] and candidates [B, C], one user at a time.
 
         Returns ``events`` [B, C, T, L], ``context`` [B, C, T, F], ``attributes`` [B, C, T, A] and ``base`` [B, C, T],
         the log-odds where nothing is known. They add up to the log-odds that ``score`` gives.
         """
         length = self.contract.history_length
 
-        def one(row: tuple[History, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        def one(row: tuple[Events, Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
             n = tf.maximum(row[1], 1)  # without any event, one empty slot
-            gains, base = self(Question(History(*(column[-n:] for column in row[0])), *row[1:]))
+            gains, base = self(Question(Events(*(column[-n:] for column in row[0])), *row[1:]))
             sizes = tf.stack([n, self.fields, self.attributes])
             events, fields, attributes = tf.split(tf.transpose(gains, [1, 2, 0]), sizes, axis=-1)
             return tf.pad(events, [[0, 0], [0, 0], [length - n, 0]]), fields, attributes, base
 
-        rows, outputs = (histories, lengths, context, candidates), (tf.float32,) * 4
+        rows, outputs = (histories, lengths, context, since, candidates), (tf.float32,) * 4
         parts = tf.map_fn(one, rows, fn_output_signature=outputs, parallel_iterations=1)
         sizes = (length, self.fields, self.attributes)
         names = ("events", "context", "attributes")
@@ -113,22 +107,23 @@ class Attribution:
         said = fields | (question.context == PAD)  # a field that says nothing moves nothing
         context = tf.repeat(tf.where(said, question.context, tf.gather(self.scenes, scene)), copies, axis=0)
         context = tf.ensure_shape(context, [None, self.fields])
-        past = Past.whole(state, tf.repeat(lengths, copies), 1)
+        since = tf.fill([rows * copies], question.since)
+        past = Past.whole(state, tf.repeat(lengths, copies), since, 1)
         logits = self.network.score(past, candidates._replace(context=context[:, None]), table)
         targets = len(self.contract.targets)
         logits = tf.reshape(logits[..., :targets], [1, rows * copies, targets])
         return tf.reshape(self.link(logits, question.length[None]), [rows, copies, targets])
 
-    def encode(self, history: History, known: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, history: Events, known: Tensor) -> tuple[Tensor, Tensor]:
         """States [S, n, width] and lengths [S] of histories that lack all events but those of ``known`` bool [S, n]."""
         order = tf.argsort(tf.cast(known, tf.int32), axis=1, stable=True)  # what is left keeps its order, to the right
         present = tf.gather(known, order, batch_dims=1)
-        items, types, _, values = (
+        items, types, _, values, ages = (
             tf.where(present, tf.gather(column, order), tf.zeros([], column.dtype)) for column in history
         )
         gaps = regap(history.gaps, order, present)
         vectors = tf.gather(self.catalogue.vectors, items)
-        state = self.network.encode(items, types, gaps, values, vectors)
+        state = self.network.encode(Events(items, types, gaps, values, ages), vectors)
         state *= tf.cast(present, tf.float32)[..., None]
         state = tf.cast(tf.cast(state, self.contract.state_dtype), tf.float32)  # as exact as a served state
         return state, tf.reduce_sum(tf.cast(known, tf.int32), axis=1)
@@ -155,9 +150,9 @@ class Attribution:
         table = tf.concat([self.catalogue.categories, tf.reshape(categories, [rows * copies, levels])], axis=0)
         strangers = tf.shape(self.catalogue.categories)[0] + tf.range(rows * copies)  # [S * C]
         state = tf.repeat(state, copies, axis=0)
-        items, types = Past.whole(state, tf.zeros([1], tf.int32), 1).events
+        items, types, ages = unpack_tail(state)
         same = (items == tf.tile(own, [rows])[:, None]) & tf.repeat(known[:, 0, 0], copies, axis=0)
-        tail = pack_tail(tf.where(same, strangers[:, None], items), types)
+        tail = pack_tail(tf.where(same, strangers[:, None], items), types, ages)
         state = tf.concat([state[..., : -tail.shape[-1]], tail], axis=-1)
         vectors, numbers = (tf.reshape(part, [-1, 1, part.shape[-1]]) for part in (vectors, numbers))
         return Candidates(strangers[:, None], vectors, numbers, context=None), table, state

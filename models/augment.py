@@ -6,6 +6,7 @@ import numpy as np
 
 from models.contract import PAD
 from models.encode import Arrays
+from models.samples import HISTORY
 
 
 def hide_events(batch: Arrays, share: float, rng: np.random.Generator) -> Arrays:
@@ -19,6 +20,3 @@ def hide_events(batch: Arrays, share: float, rng: np.random.Generator) -> Arrays
     hidden = rng.random(batch["items"].shape) < share
     history = {name: np.where(hidden, PAD, batch[name]).astype(batch[name].dtype) for name in HISTORY}
     return {**batch, **history}
-
-
-HISTORY = ("items", "types", "gaps", "values")

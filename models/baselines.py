@@ -19,7 +19,7 @@ from models.features import Standardise, catalogue_features, decision_features, 
 from models.losses import examined_cross_entropy, weighted_mean
 from models.matches import pack_tail
 from models.network import Network
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 
 Tensor = Any
 
@@ -49,11 +49,9 @@ class Yardstick(Network):
         """The numbers alone [..., 3]: nothing is learned about single items."""
         return numbers
 
-    def encode(
-        self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, vectors: Tensor, training: bool = False
-    ) -> Tensor:
+    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
         """The events themselves [B, L, STATE_TAIL]."""
-        return pack_tail(items, types)
+        return pack_tail(events.items, events.types, events.ages)
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """One function of the features, [B, D, targets + values]."""
@@ -71,12 +69,12 @@ class Yardstick(Network):
         weights = tf.constant([contract.objective[name] for name in contract.targets], tf.float32)
 
         def one(inputs: tuple[Tensor, ...]) -> Tensor:
-            items, types, valid, scene = inputs
-            features = catalogue_features(contract, items, types, valid, catalogue)  # [V, K]
+            items, types, ages, valid, scene = inputs
+            features = catalogue_features(contract, items, types, ages, valid, catalogue)  # [V, K]
             logits = self.judge(features, scene[None])
             return tf.linalg.matvec(tf.sigmoid(logits[:, : len(contract.targets)]), weights)
 
-        inputs = (*past.events, past.valid, context)
+        inputs = (*past.events, past.ages[:, 0], past.valid, context)
         return tf.map_fn(one, inputs, fn_output_signature=tf.float32, parallel_iterations=1)
 
 

@@ -22,7 +22,7 @@ from models.encoder import Attention, Encoder, EncoderConfig
 from models.interactions import Interactions
 from models.matches import match_features, match_width, pack_tail
 from models.network import Network
-from models.past import Candidates, Past
+from models.past import Candidates, Events, Past
 
 Tensor = Any
 
@@ -101,24 +101,16 @@ class Behaviour(Network):
         vectors = self.id_table(rows) + self.number_layer(numbers[..., :POPULARITY])
         return tf.add_n([vectors, *(table(categories[..., i]) for i, table in enumerate(self.category_tables))])
 
-    def encode(
-        self,
-        items: Tensor,
-        types: Tensor,
-        gaps: Tensor,
-        values: Tensor,
-        vectors: Tensor,
-        training: bool = False,
-    ) -> Tensor:
+    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
         """Causal Transformer over the events [B, L] -> state [B, L, W + STATE_TAIL]."""
         x = (
             vectors * self.config.encoder.width**0.5
-            + self.type_table(types)
-            + self.gap_table(gaps)
-            + self.value_layer(values[..., None])
+            + self.type_table(events.types)
+            + self.gap_table(events.gaps)
+            + self.value_layer(events.values[..., None])
         )
-        rows = self.encoder(x, items != PAD, training=training)
-        return tf.concat([rows, pack_tail(items, types)], axis=-1)
+        rows = self.encoder(x, events.items != PAD, training=training)
+        return tf.concat([rows, pack_tail(events.items, events.types, events.ages)], axis=-1)
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """Logits [B, D, targets + values]: attention pooling, products, match features and context, interacting."""
@@ -129,7 +121,9 @@ class Behaviour(Network):
         asked = tf.add_n([vectors, *fields])
         wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
         user = past.newest
-        matches = match_features(*past.events, past.visible, items, categories, len(self.contract.behaviours))
+        matches = match_features(
+            *past.events, past.ages, past.visible, items, categories, len(self.contract.behaviours)
+        )
         parts = [vectors, wanted, user, *fields, vectors * wanted, vectors * user, matches, numbers]
         return self.interactions(tf.concat(parts, axis=-1), training=training)
 

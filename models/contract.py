@@ -28,10 +28,12 @@ FIRST = 2
 #: or more shares the last bucket but ten; 2**30 seconds are 34 years).
 GAP_BUCKETS = 32
 
-#: Every row of a state ends with three whole numbers that float16 holds exactly: the event's type id, then its item id
-#: as ``high * ITEM_BASE + low``. So a state knows exactly which items it has seen, for up to ITEM_BASE**2 items.
-STATE_TAIL = 3
+#: Every row of a state ends with four numbers: the event's age in hours when the newest event happened, its type id,
+#: then its item id as ``high * ITEM_BASE + low``. float16 holds the last three exactly, so a state knows which items it
+#: has seen, for up to ITEM_BASE**2 items; and the age to a two-thousandth, up to OLDEST (nearly seven years).
+STATE_TAIL = 4
 ITEM_BASE = 2048
+OLDEST = 60_000.0
 
 #: Numbers in an item's content: standardised log price, whether the price is known, scaled log popularity.
 ITEM_NUMBERS = 3
@@ -156,7 +158,8 @@ class Contract:
         context = ("context", TensorSpec("int32", (None, len(self.fields))))
         pairs = TensorSpec("float32", (None, None))
         whole, real = (TensorSpec(dtype, (None, self.history_length)) for dtype in ("int32", "float32"))
-        history = {"items": whole, "types": whole, "gaps": whole, "values": real}
+        history = {"items": whole, "types": whole, "gaps": whole, "values": real, "ages": real}
+        since = ("since", TensorSpec("float32", (None,)))
         candidates = ("candidates", TensorSpec("int32", (None, None)))
         parts = {"events": length, "context": len(self.fields), "attributes": len(self.attributes)}
         moved = {name: TensorSpec("float32", (None, None, len(self.targets), n)) for name, n in parts.items()}
@@ -174,18 +177,18 @@ class Contract:
                 outputs={"vectors": TensorSpec("float32", (None, None))},
             ),
             "retrieve": Signature(
-                inputs=dict([state, lengths, context, ("allowed", TensorSpec("bool", (None, None)))]),
+                inputs=dict([state, lengths, context, since, ("allowed", TensorSpec("bool", (None, None)))]),
                 outputs={
                     "items": TensorSpec("int32", (None, self.retrieval_size)),
                     "scores": TensorSpec("float32", (None, self.retrieval_size)),
                 },
             ),
             "score": Signature(
-                inputs=dict([state, lengths, context, candidates]),
+                inputs=dict([state, lengths, context, since, candidates]),
                 outputs=dict.fromkeys((*self.targets, *self.values), pairs),
             ),
             "explain": Signature(
-                inputs=history | dict([lengths, context, candidates]),
+                inputs=history | dict([lengths, context, since, candidates]),
                 outputs=moved | {"base": TensorSpec("float32", (None, None, len(self.targets)))},
             ),
         }

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import FIRST, GAP_BUCKETS, ITEM_BASE, PAD, STATE_TAIL, Contract
+from models.contract import FIRST, GAP_BUCKETS, ITEM_BASE, OLDEST, PAD, STATE_TAIL, Contract
 from models.vocabulary import Ids, Vocabulary
 
 Arrays = dict[str, NDArray[Any]]
@@ -29,6 +29,14 @@ class Event(NamedTuple):
     type: str
     at: float
     value: float | None = None
+
+
+class Moment(NamedTuple):
+    """Where and when a question is asked: ids of the context fields [F], and hours ``since`` the user's newest event
+    (0 where there is none)."""
+
+    fields: Ids
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,11 @@ def to_history(events: Iterable[Event], vocabulary: Vocabulary, contract: Contra
 
 
 def encode_history(history: History, contract: Contract) -> Arrays:
-    """The inputs of ``encode`` for one user: ``items``, ``types``, ``gaps`` (int32) and ``values`` (float32), each [L].
+    """The inputs of ``encode`` for one user, each [L]: ``items``, ``types``, ``gaps`` (int32), ``values`` and ``ages``.
 
-    Only the newest L events count; they are padded on the left. The gap of the oldest visible event is unknown (0),
-    whatever came before it, so that a longer history changes nothing.
+    Ages are the hours from each event to the newest one. Only the newest L events count; they are padded on the left.
+    The gap of the oldest visible event is unknown (0), whatever came before it, so that a longer history changes
+    nothing.
     """
     length = contract.history_length
     n = min(len(history), length)
@@ -74,11 +83,13 @@ def encode_history(history: History, contract: Contract) -> Arrays:
         "types": np.full(length, PAD, np.int32),
         "gaps": np.zeros(length, np.int32),
         "values": np.zeros(length, np.float32),
+        "ages": np.zeros(length, np.float32),
     }
     if n:
         arrays["items"][-n:] = history.items[-n:]
         arrays["types"][-n:] = history.types[-n:]
         arrays["values"][-n:] = encode_values(history.types[-n:], history.values[-n:], contract)
+        arrays["ages"][-n:] = hours(history.at[-1] - history.at[-n:])
         if n > 1:
             arrays["gaps"][-n + 1 :] = gap_bucket(np.diff(history.at[-n:]))
     return arrays
@@ -92,6 +103,12 @@ def encode_values(types: Ids, values: NDArray[np.float32], contract: Contract) -
             scales[contract.type_id(behaviour.name)] = contract.value_scales[behaviour.value]
     known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     return np.log1p(np.maximum(known, 0.0) / scales[types]).astype(np.float32)
+
+
+def hours(seconds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Seconds, any shape, as hours from -OLDEST to OLDEST; 0 for NaN."""
+    known = np.nan_to_num(np.asarray(seconds, np.float64), nan=0.0)
+    return np.clip(known / 3600.0, -OLDEST, OLDEST).astype(np.float32)
 
 
 def gap_bucket(seconds: NDArray[np.float64]) -> Ids:
@@ -113,8 +130,8 @@ def encode_context(
     last_at: float | None,
     vocabulary: Vocabulary,
     contract: Contract,
-) -> Ids:
-    """One row of the ``context`` input, shape [F], in contract order.
+) -> Moment:
+    """One row of the ``context`` input, in contract order, and of ``since``.
 
     Args:
         request: what the client says of the moment, e.g. ``{"device": "mobile"}``.
@@ -129,8 +146,10 @@ def encode_context(
             row[place] = next(profile_ids)
         elif field.source == "request":
             row[place] = vocabulary.field_id(field.name, request.get(field.name))
-    clock = encode_clock(np.array([at]), np.array([np.nan if last_at is None else last_at]), contract)
-    return np.where(clock[0] >= 0, clock[0], row).astype(np.int32)
+    last = np.array([np.nan if last_at is None else last_at])
+    clock = encode_clock(np.array([at]), last, contract)
+    since = np.maximum(hours(at - last), 0.0)
+    return Moment(np.where(clock[0] >= 0, clock[0], row).astype(np.int32), float(since[0]))
 
 
 def encode_clock(at: NDArray[np.float64], last_at: NDArray[np.float64], contract: Contract) -> Ids:
@@ -157,7 +176,7 @@ def encode_clock(at: NDArray[np.float64], last_at: NDArray[np.float64], contract
 def state_events(state: NDArray[Any]) -> tuple[Ids, Ids]:
     """Item ids and type ids, each [n], of the events behind the rows of a state, shape [n, width]."""
     tail = state[:, -STATE_TAIL:].astype(np.int32)
-    return tail[:, 1] * ITEM_BASE + tail[:, 2], tail[:, 0]
+    return tail[:, 2] * ITEM_BASE + tail[:, 3], tail[:, 1]
 
 
 def encode_items(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
-from models.encode import Event, History, encode_context, encode_history, encode_profile, to_history
+from models.encode import Event, History, encode_context, encode_history, encode_profile, hours, to_history
 from models.explanation import Explanation, read_explanations
 from models.golden import Functions
 from models.intervals import Estimate, Resamples
@@ -60,11 +60,12 @@ def explain(
     inputs = {name: array[None] for name, array in encode_history(columns, contract).items()}
     inputs |= {
         "lengths": np.array([min(len(columns), contract.history_length)], np.int32),
-        "context": scene[None],
+        "context": scene.fields[None],
+        "since": np.array([scene.since], np.float32),
         "candidates": vocabulary.item_ids(candidates)[None],
     }
     parts = _able(artifact, functions or load_functions(artifact))["explain"](inputs)
-    return read_explanations({k: v[0] for k, v in parts.items()}, history, scene, contract, vocabulary)
+    return read_explanations({k: v[0] for k, v in parts.items()}, history, scene.fields, contract, vocabulary)
 
 
 def faithfulness(
@@ -123,13 +124,14 @@ def _able(artifact: Artifact, functions: Functions) -> Functions:
 
 def _changes(scorer: Scorer, decisions: Decisions, rng: np.random.Generator) -> dict[str, Floats]:
     """Changes of log-odds [R, T]: ``top`` and ``random``; and ``gap``, by how much probabilities do not add up."""
-    contract = scorer.log.contract
+    contract, since = scorer.log.contract, scorer.since(decisions)
     columns: dict[str, list[Floats]] = {"top": [], "random": [], "gap": []}
     for row in range(len(decisions)):
         history = scorer.history(int(decisions.user[row]), int(decisions.before[row]))
         inputs = {name: array[None] for name, array in encode_history(history, contract).items()}
         length = min(len(history), contract.history_length)
-        asked = {"context": decisions.context[row : row + 1], "candidates": decisions.items[row : row + 1, None]}
+        asked = {"context": decisions.context[row : row + 1], "since": since[row : row + 1]}
+        asked["candidates"] = decisions.items[row : row + 1, None]
         parts = scorer.functions["explain"]({**inputs, **asked, "lengths": np.array([length], np.int32)})
         top = np.abs(parts["events"][0, 0, :, -length:]).argmax(axis=1)  # [T]
         gone = [*top.tolist(), int(rng.integers(length))]
@@ -150,6 +152,8 @@ def _log_odds(scorer: Scorer, histories: list[History], asked: Mapping[str, NDAr
     inputs = {name: np.repeat(array, count, axis=0) for name, array in asked.items()}
     inputs |= scorer.functions["encode"]({name: np.stack([row[name] for row in rows]) for name in rows[0]})
     inputs["lengths"] = np.array([min(len(history), contract.history_length) for history in histories], np.int32)
+    newest = np.array([history.last_at for history in histories], np.float64)  # the first history is the whole one
+    inputs["since"] = inputs["since"] + hours(newest[0] - newest)
     scored = scorer.functions["score"](inputs)
     chance = np.stack([scored[name][:, 0] for name in contract.targets], axis=1).astype(np.float64)
     chance = np.clip(chance, 1e-7, 1 - 1e-7)

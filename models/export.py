@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from models.artifact import Artifact, publish
-from models.attribution import Attribution, History
+from models.attribution import Attribution
 from models.calibration import Calibration
 from models.contract import FIRST, PAD, Contract
 from models.log import Log
 from models.network import Network
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 from models.samples import Decisions
 from models.vocabulary import Vocabulary
 
@@ -56,9 +56,9 @@ class Served(tf.Module):  # type: ignore[misc]
             for name, signature in self.contract.signatures().items()
         }
 
-    def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor) -> dict[str, Tensor]:
+    def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, ages: Tensor) -> dict[str, Tensor]:
         """Histories [B, L] -> ``state`` [B, L, width]; rows of padding are zero."""
-        state = self.network.encode(items, types, gaps, values, tf.gather(self.vectors, items))
+        state = self.network.encode(Events(items, types, gaps, values, ages), tf.gather(self.vectors, items))
         state *= tf.cast(items != PAD, tf.float32)[..., None]
         return {"state": tf.cast(state, self.contract.state_dtype)}
 
@@ -66,7 +66,9 @@ class Served(tf.Module):  # type: ignore[misc]
         """Content of N items -> ``vectors`` [N, width]; give UNKNOWN as the id of an item the vocabulary lacks."""
         return {"vectors": self.network.item_vectors(items, categories, numbers)}
 
-    def retrieve(self, state: Tensor, lengths: Tensor, context: Tensor, allowed: Tensor) -> dict[str, Tensor]:
+    def retrieve(
+        self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, allowed: Tensor
+    ) -> dict[str, Tensor]:
         """The best ``retrieval_size`` allowed items for each state: ``items`` and falling ``scores`` [B, K].
 
         ``allowed`` is [B or 1, V'] for the first V' item ids, V' at most the tables' length. Items that are not allowed
@@ -74,12 +76,14 @@ class Served(tf.Module):  # type: ignore[misc]
         """
         known = tf.shape(allowed)[1]
         catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
-        scores = self.network.catalogue_scores(Past.whole(state, lengths, 1), context, catalogue)  # [B, V']
+        scores = self.network.catalogue_scores(Past.whole(state, lengths, since, 1), context, catalogue)  # [B, V']
         scores = tf.where(allowed, scores, -float("inf"))
         best = tf.math.top_k(scores, self.contract.retrieval_size)
         return {"items": best.indices, "scores": best.values}
 
-    def score(self, state: Tensor, lengths: Tensor, context: Tensor, candidates: Tensor) -> dict[str, Tensor]:
+    def score(
+        self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor
+    ) -> dict[str, Tensor]:
         """Probability of each target and expected value of each value for candidates [B, C], each [B, C]."""
         count = tf.shape(candidates)[1]
         items = Candidates(
@@ -88,7 +92,7 @@ class Served(tf.Module):  # type: ignore[misc]
             tf.gather(self.numbers, candidates),
             tf.repeat(context[:, None], count, axis=1),
         )
-        logits = self.network.score(Past.whole(state, lengths, count), items, self.categories)
+        logits = self.network.score(Past.whole(state, lengths, since, count), items, self.categories)
         targets, values = self.contract.targets, self.contract.values
         chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
         outputs = {name: chances[..., i] for i, name in enumerate(targets)}
@@ -102,14 +106,16 @@ class Served(tf.Module):  # type: ignore[misc]
         types: Tensor,
         gaps: Tensor,
         values: Tensor,
+        ages: Tensor,
         lengths: Tensor,
         context: Tensor,
+        since: Tensor,
         candidates: Tensor,
     ) -> dict[str, Tensor]:
         """What moved the log-odds of each target: see :meth:`models.attribution.Attribution.batch`."""
         catalogue = Catalogue(self.vectors, self.categories, self.numbers)
         attribution = Attribution(self.network, self.contract, catalogue, self.calibration)
-        return attribution.batch(History(items, types, gaps, values), lengths, context, candidates)
+        return attribution.batch(Events(items, types, gaps, values, ages), lengths, context, since, candidates)
 
     def save(self, path: Path) -> None:
         """Write the SavedModel."""

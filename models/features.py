@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from models.contract import PAD, Contract
-from models.matches import match_catalogue, match_features
+from models.matches import HALF_LIVES, match_catalogue, match_features
 from models.past import Candidates, Catalogue, Past
 
 Tensor = Any
@@ -23,10 +23,12 @@ FAR = 8.0
 def feature_names(contract: Contract) -> list[str]:
     """What each column of the features is, K names."""
     behaviours = [behaviour.name for behaviour in contract.behaviours]
+    counts = [(name, "") for name in behaviours]
+    counts += [(name, f" within {half_life:g} h") for half_life in HALF_LIVES for name in behaviours]
     names = []
     for same in ("item", *(f"category {level + 1}" for level in range(len(contract.category_sizes)))):
-        names += [f"{name} on the same {same}" for name in behaviours] + [f"how recent the same {same}"]
-    return [*names, *(f"{name} in all" for name in behaviours), "price", "price known", "popularity"]
+        names += [f"{name} on the same {same}{lately}" for name, lately in counts] + [f"how recent the same {same}"]
+    return [*names, *(f"{name} in all{lately}" for name, lately in counts), "price", "price known", "popularity"]
 
 
 def decision_features(contract: Contract, past: Past, candidates: Candidates, categories: Tensor) -> Tensor:
@@ -35,19 +37,21 @@ def decision_features(contract: Contract, past: Past, candidates: Candidates, ca
     ``categories`` [V, levels] are those of every item. Counts are log1p, the price is standardised.
     """
     behaviours = len(contract.behaviours)
-    matches = match_features(*past.events, past.visible, candidates.items, categories, behaviours)
+    matches = match_features(*past.events, past.ages, past.visible, candidates.items, categories, behaviours)
     return tf.concat([matches, candidates.numbers], axis=-1)
 
 
-def catalogue_features(contract: Contract, items: Tensor, types: Tensor, valid: Tensor, catalogue: Catalogue) -> Tensor:
+def catalogue_features(
+    contract: Contract, items: Tensor, types: Tensor, ages: Tensor, valid: Tensor, catalogue: Catalogue
+) -> Tensor:
     """:func:`decision_features` of every item of the catalogue for one whole history, float32 [V, K].
 
-    The history is ``items`` and ``types`` int32 [L], of which ``valid`` bool [L] are events. Items that the catalogue
-    does not hold yet count as events, and match nothing.
+    The history is ``items``, ``types`` and ``ages`` (hours) [L], of which ``valid`` bool [L] are events. Items that the
+    catalogue does not hold yet count as events, and match nothing.
     """
     items = tf.where(items < tf.shape(catalogue.categories)[0], items, PAD)
     sizes, behaviours = contract.category_sizes, len(contract.behaviours)
-    matches = match_catalogue(items, types, valid, catalogue.categories, sizes, behaviours)
+    matches = match_catalogue(items, types, ages, valid, catalogue.categories, sizes, behaviours)
     return tf.concat([matches, catalogue.numbers], axis=-1)
 
 

@@ -56,11 +56,12 @@ def outcomes(
     history = to_history([Event(*event) for event in example["events"]], vocabulary, contract)
     arrays = encode_history(history, contract)
     profile = encode_profile(example["profile"], vocabulary, contract)
-    context = encode_context(example["context"], profile, example["at"], history.last_at, vocabulary, contract)
+    moment = encode_context(example["context"], profile, example["at"], history.last_at, vocabulary, contract)
     inputs = {
         "state": functions["encode"]({name: array[None] for name, array in arrays.items()})["state"],
         "lengths": np.array([min(len(history), contract.history_length)], np.int32),
-        "context": context[None],
+        "context": moment.fields[None],
+        "since": np.array([moment.since], np.float32),
     }
     scored = functions["score"]({**inputs, "candidates": vocabulary.item_ids(example["candidates"])[None]})
     allowed = np.arange(contract.items)[None] > 1

@@ -1,12 +1,14 @@
 """How a candidate relates to a history, counted exactly: the same item, the same categories, how long ago.
 
 Learned vectors of rare items say little about identity; these features need no learning. Every network may use them,
-and the linear baselines live on them.
+and the linear baselines live on them. Counts are taken over the whole history and fading: with a half-life of an hour
+(this session), a day, a week and four weeks, whose differences tell what is due again from what was just bought.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from typing import Any
 
 import tensorflow as tf
@@ -15,66 +17,92 @@ from models.contract import FIRST, ITEM_BASE, STATE_TAIL
 
 Tensor = Any
 
-
-def pack_tail(items: Tensor, types: Tensor) -> Tensor:
-    """The last STATE_TAIL columns of a state, float32 [B, L, 3]: type, item id high and low digit."""
-    return tf.cast(tf.stack([types, items // ITEM_BASE, items % ITEM_BASE], axis=-1), tf.float32)
+#: Half-lives, in hours, of the fading counts.
+HALF_LIVES = (1.0, 24.0, 168.0, 672.0)
 
 
-def unpack_tail(state: Tensor) -> tuple[Tensor, Tensor]:
-    """Item ids and type ids, int32 [B, L], from a state [B, L, width]."""
-    tail = tf.cast(state[..., -STATE_TAIL:], tf.int32)
-    return tail[..., 1] * ITEM_BASE + tail[..., 2], tail[..., 0]
+def pack_tail(items: Tensor, types: Tensor, ages: Tensor) -> Tensor:
+    """The last STATE_TAIL columns of a state, float32 [B, L, 4]: age, type, item id high and low digit."""
+    numbers = (ages, types, items // ITEM_BASE, items % ITEM_BASE)
+    return tf.stack([tf.cast(number, tf.float32) for number in numbers], axis=-1)
+
+
+def unpack_tail(state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Item ids and type ids, int32 [B, L], and ages in hours, float32 [B, L], from a state [B, L, width]."""
+    tail = state[..., -STATE_TAIL:]
+    _, types, high, low = tf.unstack(tf.cast(tail, tf.int32), axis=-1)
+    return high * ITEM_BASE + low, types, tf.cast(tail[..., 0], tf.float32)
 
 
 def match_width(behaviours: int, levels: int) -> int:
-    """The number of match features: for item and each category level, a count a behaviour and a recency; totals."""
-    return (behaviours + 1) * (1 + levels) + behaviours
+    """The number of match features: for item and each category level, counts by behaviour and a recency; totals."""
+    counts = behaviours * (1 + len(HALF_LIVES))
+    return (counts + 1) * (1 + levels) + counts
+
+
+def fading(ages: Tensor) -> list[Tensor]:
+    """How much events of these ages (hours, any shape) count: all alike, then by each half-life."""
+    return [tf.ones_like(ages), *(tf.exp(ages * (-log(2) / half_life)) for half_life in HALF_LIVES)]
 
 
 def match_catalogue(
-    items: Tensor, types: Tensor, valid: Tensor, categories: Tensor, sizes: Sequence[int], behaviours: int
+    items: Tensor,
+    types: Tensor,
+    ages: Tensor,
+    valid: Tensor,
+    categories: Tensor,
+    sizes: Sequence[int],
+    behaviours: int,
 ) -> Tensor:
     """:func:`match_features` of every item of the catalogue for one whole history, float32 [V, match_width].
 
     Adds up the history by item and by category first, so the work is L + V and not L * V.
 
     Args:
-        items, types: one history, int32 [L]; ``valid`` bool [L] marks its events.
+        items, types, ages: one history, [L]; ``valid`` bool [L] marks its events.
         categories: category ids of every item, int32 [V, levels]; ``sizes`` of their vocabularies.
         behaviours: number of event types T.
     """
     length, known = tf.shape(items)[0], tf.shape(categories)[0]
     seen = tf.cast(valid, tf.float32)
     onehot = tf.one_hot(types - FIRST, behaviours) * seen[:, None]  # [L, T]
+    onehot = tf.concat([onehot * weight[:, None] for weight in fading(ages)], axis=1)  # [L, (1 + H) * T]
     nearness = seen / tf.cast(length - tf.range(length), tf.float32)  # [L]
     keys = [(items, tf.range(known), known)]
     past = tf.gather(categories, items)  # [L, levels]
     keys += [(past[:, level], categories[:, level], size) for level, size in enumerate(sizes)]
     parts = []
     for level, (key, own, size) in enumerate(keys):
-        counts = tf.math.unsorted_segment_sum(onehot, key, size)  # [size, T]
+        counts = tf.math.unsorted_segment_sum(onehot, key, size)  # [size, (1 + H) * T]
         recent = tf.maximum(tf.math.unsorted_segment_max(nearness, key, size), 0.0)  # [size]
         real = tf.cast((own >= FIRST) | (level == 0), tf.float32)[:, None]
         parts += [tf.math.log1p(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
-    total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [T]
+    total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
 def match_features(
-    items: Tensor, types: Tensor, visible: Tensor, candidates: Tensor, categories: Tensor, behaviours: int
+    items: Tensor,
+    types: Tensor,
+    ages: Tensor,
+    visible: Tensor,
+    candidates: Tensor,
+    categories: Tensor,
+    behaviours: int,
 ) -> Tensor:
     """Match features, float32 [B, D, match_width].
 
     Args:
         items, types: the history, int32 [B, L].
+        ages: hours from each event to each candidate's moment, float32 [B, D, L] (or [B, 1, L]).
         visible: which events each candidate may see, bool [B, D, L] (or [B, 1, L]).
         candidates: item ids, int32 [B, D].
         categories: category ids of every item, int32 [V, levels].
         behaviours: number of event types T.
 
-    For the item itself and for each category level: log1p of the number of visible events on it, by type, and
-    1 / (1 + events since the last one), 0 if none. Then log1p of the number of visible events by type.
+    For the item itself and for each category level: log1p of the number of visible events on it, by type, whole and
+    fading (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then log1p of all visible events by type,
+    whole and fading.
     """
     onehot = tf.one_hot(types - FIRST, behaviours)  # [B, L, T]
     length = tf.shape(items)[1]
@@ -87,11 +115,16 @@ def match_features(
     for level in range(categories.shape[1]):
         known = own[:, :, None, level] >= FIRST
         same.append((past[:, None, :, level] == own[:, :, None, level]) & known)
+    weights = [tf.cast(visible, tf.float32) * weight for weight in fading(ages)]  # [B, D or 1, L] each
+
+    def counts(seen: Tensor | float) -> list[Tensor]:
+        return [tf.math.log1p(tf.matmul(seen * weight, onehot)) for weight in weights]  # [B, D or 1, T] each
+
     parts = []
     for match in same:
-        seen = tf.cast(match & visible, tf.float32)  # [B, D, L]
-        parts.append(tf.math.log1p(tf.matmul(seen, onehot)))
-        parts.append(tf.reduce_max(seen * nearness, axis=-1, keepdims=True))
-    total = tf.math.log1p(tf.matmul(tf.cast(visible, tf.float32), onehot))  # [B, D or 1, T]
-    shape = tf.concat([tf.shape(candidates), [behaviours]], axis=0)
+        seen = tf.cast(match, tf.float32)  # [B, D, L]
+        parts += counts(seen)
+        parts.append(tf.reduce_max(seen * weights[0] * nearness, axis=-1, keepdims=True))
+    total = tf.concat(counts(1.0), axis=-1)
+    shape = tf.concat([tf.shape(candidates), [behaviours * len(weights)]], axis=0)
     return tf.concat([*parts, tf.broadcast_to(total, shape)], axis=-1)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import examined_cross_entropy, full_softmax, gamma_deviance, sampled_softmax
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 
 Tensor = Any
 
@@ -57,15 +57,7 @@ class Network(keras.Model):  # type: ignore[misc]
         """Vectors [..., width] of items given by id [...], category ids [..., levels] and numbers [..., 3]."""
         raise NotImplementedError
 
-    def encode(
-        self,
-        items: Tensor,
-        types: Tensor,
-        gaps: Tensor,
-        values: Tensor,
-        vectors: Tensor,
-        training: bool = False,
-    ) -> Tensor:
+    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
         """The state [B, L, state_width] of histories [B, L] whose items have the vectors [B, L, width]."""
         raise NotImplementedError
 
@@ -108,9 +100,7 @@ class Network(keras.Model):  # type: ignore[misc]
 
     def losses_of(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """Every loss of one batch of windows (see samples.Windows.batch), by name, and their weighted sum ``loss``."""
-        vectors, _ = self.catalogue_vectors(batch["items"])
-        state = self.encode(batch["items"], batch["types"], batch["gaps"], batch["values"], vectors, training)
-        past = Past(state, batch["items"] != PAD, batch["prefix"])
+        past = self.past_of(batch, training)
         own, numbers = self.catalogue_vectors(batch["candidates"], batch["popularity"])
         candidates = Candidates(batch["candidates"], own, numbers, batch["context"])
         logits = self.score(past, candidates, self.categories, training)
@@ -122,10 +112,17 @@ class Network(keras.Model):  # type: ignore[misc]
         for i, name in enumerate(self.contract.values):
             scale = self.contract.value_scales[name]
             parts[name] = gamma_deviance(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
-        moved = replace(past, prefix=batch["move_prefix"])
+        moved = replace(past, prefix=batch["move_prefix"], since=batch["move_since"])
         parts["retrieval"] = self.retrieval_loss(moved, batch) if self.retrieval_weight else tf.zeros(())
         heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])
         return {"loss": heads + self.retrieval_weight * parts["retrieval"], **parts}
+
+    def past_of(self, batch: dict[str, Tensor], training: bool) -> Past:
+        """The windows of a batch, encoded, and what each of its decisions sees of them."""
+        events = Events(*(batch[name] for name in Events._fields))
+        vectors, _ = self.catalogue_vectors(events.items)
+        state = self.encode(events, vectors, training)
+        return Past(state, events.items != PAD, batch["prefix"], batch["since"])
 
     def target_loss(self, logits: Tensor, labels: Tensor, weights: Tensor, look: Tensor) -> Tensor:
         """What one target's logits [B, D] cost, a scalar; ``look`` [B, D]: the chance that each place was looked at."""
@@ -152,9 +149,8 @@ class Network(keras.Model):  # type: ignore[misc]
 
     def pretraining_losses(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """The loss of predicting every next event's item, and nothing else."""
-        vectors, _ = self.catalogue_vectors(batch["items"])
-        state = self.encode(batch["items"], batch["types"], batch["gaps"], batch["values"], vectors, training)
-        loss = self.retrieval_loss(Past(state, batch["items"] != PAD, batch["move_prefix"]), batch)
+        moves = {"prefix": batch["move_prefix"], "since": batch["move_since"]}
+        loss = self.retrieval_loss(self.past_of(batch | moves, training), batch)
         return {"loss": loss, "retrieval": loss}
 
     def retrieval_loss(self, past: Past, batch: dict[str, Tensor]) -> Tensor:

@@ -13,6 +13,16 @@ from models.matches import unpack_tail
 Tensor = Any
 
 
+class Events(NamedTuple):
+    """Histories as ``encode`` takes them, [B, L] each, or one of them, [n]; see encode.encode_history."""
+
+    items: Tensor
+    types: Tensor
+    gaps: Tensor
+    values: Tensor
+    ages: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """Encoded histories, and how much of them each decision sees.
@@ -20,18 +30,21 @@ class Past:
     Attributes:
         state: float32 [B, L, width]; ``valid`` marks the slots that hold an event, bool [B, L].
         prefix: the last slot each decision sees, int32 [B, D]; -1 sees nothing.
+        since: hours from the history's newest event to each decision, [B, D]; negative where that lies before it.
     """
 
     state: Tensor
     valid: Tensor
     prefix: Tensor
+    since: Tensor
 
     @classmethod
-    def whole(cls, state: Tensor, lengths: Tensor, decisions: Tensor) -> Past:
-        """Serving's case: each of ``decisions`` many decisions sees all ``lengths`` [B] events."""
+    def whole(cls, state: Tensor, lengths: Tensor, since: Tensor, decisions: Tensor) -> Past:
+        """Serving's case: each of ``decisions`` many decisions sees all ``lengths`` [B] events, ``since`` [B] hours."""
         length = tf.shape(state)[1]
         valid = tf.range(length) >= length - lengths[:, None]
-        return cls(tf.cast(state, tf.float32), valid, tf.fill([tf.shape(state)[0], decisions], length - 1))
+        prefix = tf.fill([tf.shape(state)[0], decisions], length - 1)
+        return cls(tf.cast(state, tf.float32), valid, prefix, tf.repeat(since[:, None], decisions, axis=1))
 
     @property
     def rows(self) -> Tensor:
@@ -41,7 +54,12 @@ class Past:
     @property
     def events(self) -> tuple[Tensor, Tensor]:
         """Item ids and type ids, int32 [B, L]."""
-        return unpack_tail(self.state)
+        return unpack_tail(self.state)[:2]
+
+    @property
+    def ages(self) -> Tensor:
+        """Hours from each event to each decision [B, D, L]; 0 for what it does not see yet."""
+        return tf.maximum(self.since[..., None] + unpack_tail(self.state)[2][:, None], 0.0)
 
     @property
     def visible(self) -> Tensor:

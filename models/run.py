@@ -232,6 +232,8 @@ def build_variables(network: Network) -> None:
     length, width = contract.history_length, len(contract.fields)
     histories = {key: tf.zeros([1, length], tf.int32) for key in ("items", "types", "gaps")}
     rows = {key: tf.zeros([1, 1], tf.int32) for key in ("prefix", "candidates", "shown", "moves", "move_prefix")}
+    rows |= {key: tf.zeros([1, 1]) for key in ("since", "move_since", "popularity")}
+    rows |= {key: tf.zeros([1, length]) for key in ("values", "ages")}
     rows["picked"] = tf.zeros([1], tf.int32)
     contexts = {key: tf.zeros([1, 1, width], tf.int32) for key in ("context", "move_context")}
     network.losses_of(
@@ -239,8 +241,6 @@ def build_variables(network: Network) -> None:
             **histories,
             **rows,
             **contexts,
-            "values": tf.zeros([1, length]),
-            "popularity": tf.zeros([1, 1]),
             "labels": tf.zeros([1, 1, len(contract.targets)]),
             "weights": tf.zeros([1, 1, len(contract.targets)]),
             "amounts": tf.zeros([1, 1, len(contract.values)]),

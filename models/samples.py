@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.contract import FIRST, PAD, Contract
 from models.datasets.dataset import Dataset
-from models.encode import POPULARITY_SCALE, Arrays, encode_values
+from models.encode import POPULARITY_SCALE, Arrays, encode_values, hours
 from models.log import Counter, Log, field_ids, user_index
 from models.vocabulary import Ids
 
@@ -28,6 +28,8 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+#: What a window shows of its events.
+HISTORY = ("items", "types", "gaps", "values", "ages")
 #: A batch of short windows has at most so many times the rows of one of full windows.
 MAX_ROWS = 8
 #: Room for moves in a batch, as a multiple of their mean number.
@@ -266,7 +268,7 @@ class Windows:
     def _trim(self, arrays: Arrays, length: int) -> Arrays:
         """The newest ``length`` slots alone, and no more decisions and moves than a window of that bucket can have."""
         cut = self.log.contract.history_length - length
-        for name in ("items", "types", "gaps", "values"):
+        for name in HISTORY:
             arrays[name] = arrays[name][:, cut:]
         for name in ("prefix", "move_prefix"):
             if name in arrays:
@@ -288,6 +290,7 @@ class Windows:
             name: np.where(seen, column[index], PAD).astype(column.dtype) for name, column in columns.items()
         }
         arrays["gaps"][slot == first[:, None]] = 0  # what came before the window is out of sight
+        arrays["ages"] = np.where(seen, hours(self._newest(first, last)[:, None] - log.at[index]), 0).astype(np.float32)
         bucket = self._sizes[windows].max()
         arrays |= self._moved(windows, real, first, last, bucket, rng)
         if self._decisions is not None:
@@ -301,6 +304,10 @@ class Windows:
         start = self.log.offsets[user]
         first = start + number * half
         return first, np.maximum(np.minimum(first + 2 * half, self.log.offsets[user + 1]), first)
+
+    def _newest(self, first: Rows, last: Rows) -> NDArray[np.float64]:
+        """When the newest event of each window happened; NaN where there is none."""
+        return np.where(last > first, self.log.at[np.maximum(last - 1, 0)], np.nan)
 
     def _decided(
         self, windows: Rows, real: Bools, first: Rows, last: Rows, bucket: int, rng: np.random.Generator | None
@@ -317,6 +324,7 @@ class Windows:
         kept = np.repeat(kept, copies, axis=1)
         return {
             "prefix": self._prefix(np.repeat(rows, copies, axis=1), self._decisions, first, last),
+            "since": hours(chosen.at.reshape(shape) - self._newest(first, last)[:, None]),
             "candidates": np.where(kept, chosen.items.reshape(shape), PAD).astype(np.int32),
             "popularity": self._popularity.before(chosen.items, chosen.at).reshape(shape),
             "context": chosen.context.reshape(*shape, -1),
@@ -345,6 +353,7 @@ class Windows:
         return {
             "moves": np.where(kept, moves.items.reshape(rows.shape), PAD).astype(np.int32),
             "move_prefix": self._prefix(rows, self._moves, first, last),
+            "move_since": hours(moves.at.reshape(rows.shape) - self._newest(first, last)[:, None]),
             "move_context": moves.context.reshape(*rows.shape, -1),
             "picked": picked,
         }

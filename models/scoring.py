@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact
 from models.contract import FIRST, Contract
-from models.encode import Arrays, History, encode_history
+from models.encode import Arrays, History, encode_history, hours
 from models.golden import Functions
 from models.log import Log
 from models.samples import Decisions
@@ -85,6 +85,10 @@ class Scorer:
         lengths = np.minimum(pairs[:, 1], contract.history_length).astype(np.int32)
         return {"state": np.concatenate(parts), "lengths": lengths}, index.ravel()
 
+    def since(self, decisions: Decisions) -> NDArray[np.float32]:
+        """Hours from each decision's newest event to the decision [R]."""
+        return hours(decisions.at - self.log.last_at(decisions.user, decisions.before))
+
     def history(self, user: int, before: int) -> History:
         """The first ``before`` events of a user."""
         log = self.log
@@ -94,11 +98,13 @@ class Scorer:
     def score(self, decisions: Decisions, advance: Advance | None = None) -> Scored:
         """Probabilities and values of every decision, in serving's neutral position."""
         states, index = self.states(decisions.user, decisions.before)
+        since = self.since(decisions)
         contract, parts = self.log.contract, []
         for start in range(0, len(decisions), CHUNK):
             rows = slice(start, start + CHUNK)
             inputs = {name: array[index[rows]] for name, array in states.items()}
-            inputs |= {"context": decisions.context[rows], "candidates": decisions.items[rows, None]}
+            inputs |= {"context": decisions.context[rows], "since": since[rows]}
+            inputs["candidates"] = decisions.items[rows, None]
             parts.append(self.functions["score"](inputs))
             if advance:
                 advance(min(start + CHUNK, len(decisions)), len(decisions))
@@ -118,14 +124,16 @@ class Scorer:
 
     def _ranks(self, moves: Decisions, targets: tuple[str, ...]) -> Rows:
         states, index = self.states(moves.user, moves.before)
-        keys = np.concatenate([index[:, None], moves.context], axis=1)
+        since = self.since(moves)
+        keys = np.concatenate([index[:, None], moves.context, since.view(np.int32)[:, None]], axis=1)
         _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)  # equal questions, asked once
         order = np.argsort(place.ravel(), kind="stable")
         bounds = np.searchsorted(place.ravel()[order], np.arange(len(first) + 1))
         ranks = np.empty((len(moves), 1 + len(targets)), np.int64)
         for start in range(0, len(first), LISTS):
             lists = first[start : start + LISTS]
-            inputs = {name: array[index[lists]] for name, array in states.items()} | {"context": moves.context[lists]}
+            inputs = {name: array[index[lists]] for name, array in states.items()}
+            inputs |= {"context": moves.context[lists], "since": since[lists]}
             orders = self._orders(inputs, targets)
             rows = order[bounds[start] : bounds[start + len(lists)]]
             ranks[rows] = self._places(orders, place.ravel()[rows] - start, moves.items[rows])

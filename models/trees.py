@@ -72,7 +72,7 @@ class Trees(Scorer):
 
     def _outcomes(self, inputs: Arrays) -> Arrays:
         items = inputs["candidates"]
-        rows = feature_rows(self.log, inputs["state"], inputs["lengths"], inputs["context"], items)
+        rows = feature_rows(self.log, inputs, items)
         outputs = {name: model.predict_proba(rows)[:, 1] for name, model in self.classifiers.items()}
         for name, model in self.regressors.items():
             outputs[name] = model.predict(rows) * self.log.contract.value_scales[name]
@@ -81,12 +81,13 @@ class Trees(Scorer):
     def _retrieve(self, inputs: Arrays) -> Arrays:
         """The best items by the objective; equal ones in the order of their ids."""
         contract, size = self.log.contract, self.log.contract.retrieval_size
-        past = Past.whole(tf.constant(inputs["state"]), tf.constant(inputs["lengths"]), 1)
+        past = _past(inputs, 1)
         found = np.empty((len(inputs["state"]), size), np.int32)
         scores = np.empty(found.shape, np.float32)
         allowed = np.broadcast_to(inputs["allowed"], (len(found), contract.items))
-        for place, (items, types, valid) in enumerate(zip(*past.events, past.valid, strict=True)):
-            features = catalogue_features(contract, items, types, valid, self._catalogue).numpy()
+        columns = zip(*past.events, past.ages[:, 0], past.valid, strict=True)
+        for place, (items, types, ages, valid) in enumerate(columns):
+            features = catalogue_features(contract, items, types, ages, valid, self._catalogue).numpy()
             features, alike = _distinct(features)
             context = np.broadcast_to(inputs["context"][place], (len(features), len(contract.fields)))
             rows = _beside(features, context, np.ones(len(features)))
@@ -137,32 +138,32 @@ def training_rows(log: Log, decisions: Decisions) -> Floats:
     for start in range(0, len(decisions), CHUNK):
         some = decisions.take(np.arange(start, min(start + CHUNK, len(decisions))))
         states, index = scorer.states(some.user, some.before)
-        state, lengths = states["state"][index], states["lengths"][index]
+        inputs = {name: array[index] for name, array in states.items()}
+        inputs |= {"context": some.context, "since": scorer.since(some)}
         then = popularity.before(some.items, some.at)[:, None]
         items, shown = some.items[:, None], some.shown[:, None]
-        parts.append(feature_rows(log, state, lengths, some.context, items, then, shown))
+        parts.append(feature_rows(log, inputs, items, then, shown))
     return np.concatenate(parts)
 
 
 def feature_rows(
     log: Log,
-    state: NDArray[Any],
-    lengths: NDArray[np.int32],
-    context: NDArray[np.int32],
+    inputs: Arrays,
     items: NDArray[np.int32],
     popularity: Floats | None = None,
     shown: NDArray[np.int32] | None = None,
 ) -> Floats:
     """Features of candidates [B, C], one row each, [B * C, K + F + 1], by the function the networks call.
 
-    ``popularity`` [B, C] replaces the final one; ``shown`` [B, C] are places, the first where it is left out.
+    ``inputs`` are those of ``score`` but the candidates. ``popularity`` [B, C] replaces the final one; ``shown`` [B, C]
+    are places, the first where it is left out.
     """
     contract, content = log.contract, log.content
     numbers = rounded(content["numbers"])[items]  # [B, C, 3]
     if popularity is not None:
         numbers[..., POPULARITY] = popularity
-    past = Past.whole(tf.constant(state), tf.constant(lengths), items.shape[1])
-    scene = np.repeat(context, items.shape[1], axis=0)
+    past = _past(inputs, items.shape[1])
+    scene = np.repeat(inputs["context"], items.shape[1], axis=0)
     candidates = Candidates(tf.constant(items), tf.constant(numbers), tf.constant(numbers), scene)
     features = decision_features(contract, past, candidates, tf.constant(content["categories"])).numpy()
     places = np.ones(items.size) if shown is None else shown.ravel()
@@ -175,7 +176,12 @@ def rounded(numbers: Floats) -> Floats:
 
 
 def _encode(inputs: Arrays) -> Arrays:
-    return {"state": pack_tail(tf.constant(inputs["items"]), tf.constant(inputs["types"])).numpy()}
+    return {"state": pack_tail(*(tf.constant(inputs[name]) for name in ("items", "types", "ages"))).numpy()}
+
+
+def _past(inputs: Arrays, decisions: int) -> Past:
+    state, lengths, since = (tf.constant(inputs[name]) for name in ("state", "lengths", "since"))
+    return Past.whole(state, lengths, since, decisions)
 
 
 def _beside(features: Floats, context: NDArray[np.int32], places: NDArray[Any]) -> Floats:

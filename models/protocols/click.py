@@ -25,7 +25,7 @@ from models.encode import Arrays
 from models.fit import Fit, Report, ahead
 from models.metrics import auc, expected_calibration_error, log_loss
 from models.network import Network
-from models.past import Candidates, Past
+from models.past import Candidates, Events, Past
 from models.run import TrainConfig, build_network, build_variables, schedule_of
 
 #: Defaults for every file; ``batch`` counts rows here.
@@ -166,8 +166,9 @@ class Scorer:
         network, length = self.network, self.network.contract.history_length
         empty = tf.zeros([1, length], tf.int32)
         vectors, _ = network.catalogue_vectors(empty)
-        state = network.encode(empty, empty, empty, tf.cast(empty, tf.float32), vectors)
-        past = Past(state, empty != PAD, tf.fill(tf.shape(items), -1))
+        nothing = tf.zeros([1, length])
+        state = network.encode(Events(empty, empty, empty, nothing, nothing), vectors)
+        past = Past(state, empty != PAD, tf.fill(tf.shape(items), -1), tf.zeros(tf.shape(items)))
         own, numbers = network.catalogue_vectors(items)
         return network.score(past, Candidates(items, own, numbers, context), network.categories)[0, :, 0]
 
@@ -224,8 +225,9 @@ def _batches(table: Table, config: TrainConfig, rng: np.random.Generator) -> Ite
         rows = order[start : start + size]
         yield {
             **dict.fromkeys(("items", "types", "gaps"), empty),
-            "values": empty.astype(np.float32),
+            **dict.fromkeys(("values", "ages"), empty.astype(np.float32)),
             "prefix": np.full((1, size), -1, np.int32),
+            "since": np.zeros((1, size), np.float32),
             "candidates": table.items["train"][rows][None],
             "popularity": np.zeros((1, size), np.float32),
             "context": table.context["train"][rows][None],
@@ -235,6 +237,7 @@ def _batches(table: Table, config: TrainConfig, rng: np.random.Generator) -> Ite
             "amounts": np.zeros((1, size, 0), np.float32),
             "moves": np.zeros((1, 1), np.int32),
             "move_prefix": np.full((1, 1), -1, np.int32),
+            "move_since": np.zeros((1, 1), np.float32),
             "move_context": np.zeros((1, 1, fields), np.int32),
             "picked": np.full(1, -1, np.int32),
         }

@@ -23,7 +23,7 @@ from models.fit import Fit, Report, ahead
 from models.log import Log
 from models.metrics import ndcg_and_hit_rate
 from models.network import Network
-from models.past import Catalogue, Past
+from models.past import Catalogue, Events, Past
 from models.run import TrainConfig, build_network, build_variables, schedule_of
 from models.samples import Windows, bucket_of, event_decisions
 from models.vocabulary import Vocabulary
@@ -152,14 +152,14 @@ class Ranker:
 
     def _scores(self, items: Any) -> Any:
         network = self.network
-        zeros = tf.zeros_like(items)
+        zeros, none = tf.zeros_like(items), tf.zeros(tf.shape(items))
         types = tf.where(items != PAD, FIRST, PAD)
         vectors, _ = network.catalogue_vectors(items)
-        state = network.encode(items, types, zeros, tf.cast(zeros, tf.float32), vectors)
+        state = network.encode(Events(items, types, zeros, none, none), vectors)
         prefix = tf.fill([tf.shape(items)[0], 1], tf.shape(items)[1] - 1)
         table, numbers = network.catalogue_vectors(tf.range(network.contract.items))
         catalogue = Catalogue(table, network.categories, numbers)
-        past = Past(state, items != PAD, prefix)
+        past = Past(state, items != PAD, prefix, tf.zeros(tf.shape(prefix)))
         return network.catalogue_scores(past, tf.zeros([tf.shape(items)[0], 0], tf.int32), catalogue)
 
     def ranks(self, left: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from app.history import UserRecord
 from app.states import CachedState, Lookup
 from models.artifact import Artifact, publish
 from models.contract import FIRST, ITEM_BASE, STATE_TAIL, Behaviour, Contract, Field
-from models.encode import Arrays, Event
+from models.encode import Arrays, Event, Moment
 from models.vocabulary import Ids, Vocabulary
 
 ITEMS = ("shoe", "boot", "sock", "hat", "cap", "scarf")
@@ -92,10 +92,11 @@ class FakeRuntime:
         await self._work()
         self.encoded.append(arrays)
         items = arrays["items"]
-        return np.stack([arrays["types"], items // ITEM_BASE, items % ITEM_BASE], axis=1).astype(np.float32)
+        tail = (arrays["ages"], arrays["types"], items // ITEM_BASE, items % ITEM_BASE)
+        return np.stack(tail, axis=1).astype(np.float32)
 
     async def retrieve(
-        self, state: NDArray[Any], length: int, context: Ids, allowed: NDArray[Any] | None, *, deadline: float
+        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[Any] | None, *, deadline: float
     ) -> tuple[Ids, NDArray[Any]]:
         """See :class:`app.model.Model`."""
         await self._work()
@@ -109,7 +110,7 @@ class FakeRuntime:
         self,
         state: NDArray[Any],
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,
@@ -117,7 +118,7 @@ class FakeRuntime:
     ) -> dict[str, NDArray[Any]]:
         """See :class:`app.model.Model`."""
         await self._work()
-        self.contexts.append(context.tolist())
+        self.contexts.append(moment.fields.tolist())
         click = 1.0 / (candidates + 1.0)
         amount = 10.0 * candidates
         for i, content in enumerate(newcomers):
@@ -129,7 +130,7 @@ class FakeRuntime:
         self,
         arrays: Arrays,
         length: int,
-        context: Ids,
+        moment: Moment,
         candidates: Ids,
         newcomers: Sequence[ItemContent] = (),
         *,
@@ -140,7 +141,7 @@ class FakeRuntime:
         self.explained.append(arrays)
         shape = (len(candidates), len(CONTRACT.targets))
         slots = np.where(arrays["items"] > 0, np.arange(1, CONTRACT.history_length + 1), 0)
-        parts = {"events": slots, "context": context, "attributes": np.zeros(len(CONTRACT.attributes))}
+        parts = {"events": slots, "context": moment.fields, "attributes": np.zeros(len(CONTRACT.attributes))}
         base = np.broadcast_to(-candidates[:, None], shape)
         moved = {name: np.broadcast_to(part, (*shape, len(part))) for name, part in parts.items()}
         return {name: part.astype(np.float32) for name, part in (moved | {"base": base}).items()}

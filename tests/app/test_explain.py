@@ -19,7 +19,7 @@ from app.runtime import Runtime
 from app.schemas import PredictResponse
 from app.settings import Settings
 from models.datasets.storefront import simulate
-from models.encode import encode_history
+from models.encode import Moment, encode_history
 from models.export import export
 from models.log import Log, build_contract, build_log, build_vocabulary, split_by_time
 from models.run import TrainConfig, build_network, build_variables
@@ -165,13 +165,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runtime, Lo
 
 async def test_contributions_add_up_to_the_log_odds_that_are_served_of_newcomers_too(real: tuple[Runtime, Log]) -> None:
     runtime, log = real
-    arrays, context = encode_history(Scorer(log, {}).history(0, 6), log.contract), np.full(len(log.contract.fields), 2)
+    arrays = encode_history(Scorer(log, {}).history(0, 6), log.contract)
+    moment = Moment(np.full(len(log.contract.fields), 2), 5.0)
     contents = [ItemContent(None, (), 5.0), ItemContent(None, (), 9.0)]
     ids = np.array([2, 7, log.contract.items, log.contract.items + 1], np.int32)
     state = await runtime.encode(arrays, deadline=FOREVER)
     parts, scored = await asyncio.gather(
-        runtime.explain(arrays, 6, context, ids, contents, deadline=FOREVER),
-        runtime.score(state, 6, context, ids, contents, deadline=FOREVER),
+        runtime.explain(arrays, 6, moment, ids, contents, deadline=FOREVER),
+        runtime.score(state, 6, moment, ids, contents, deadline=FOREVER),
     )
     total = parts["base"] + sum(parts[name].sum(axis=-1) for name in ("events", "context", "attributes"))
     for i, name in enumerate(runtime.artifact.contract.targets):
@@ -182,7 +183,7 @@ async def test_an_explanation_that_comes_too_late_is_not_begun(real: tuple[Runti
     runtime, _ = real
     nothing = np.zeros(0, np.int32)
     with pytest.raises(DeadlineExceeded):
-        await runtime.explain({}, 0, nothing, nothing, deadline=0.0)
+        await runtime.explain({}, 0, Moment(nothing, 0.0), nothing, deadline=0.0)
 
 
 def test_a_model_of_before_explanations_still_serves(real: tuple[Runtime, Log]) -> None:

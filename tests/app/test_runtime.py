@@ -24,7 +24,7 @@ from app.runtime import Runtime, choose_device
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact, publish
 from models.contract import FIRST
-from models.encode import Arrays, Event, encode_history, to_history
+from models.encode import Arrays, Event, Moment, encode_history, to_history
 from tests.app.fakes import CONTRACT
 
 SAVED = Path(__file__).parents[2] / "models" / "saved"
@@ -48,8 +48,8 @@ def scene(runtime: Runtime, items: list[int]) -> dict[str, np.ndarray]:
 
 async def outcomes(runtime: Runtime, items: list[int], candidates: list[int]) -> dict[str, np.ndarray]:
     state = await runtime.encode(scene(runtime, items), deadline=FOREVER)
-    context = np.zeros(len(runtime.artifact.contract.fields), np.int32)
-    return await runtime.score(state, len(items), context, np.array(candidates, np.int32), deadline=FOREVER)
+    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
+    return await runtime.score(state, len(items), moment, np.array(candidates, np.int32), deadline=FOREVER)
 
 
 async def test_requests_computed_together_get_what_they_get_alone(runtime: Runtime) -> None:
@@ -64,12 +64,12 @@ async def test_requests_computed_together_get_what_they_get_alone(runtime: Runti
 
 async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_allows_all(runtime: Runtime) -> None:
     state = await runtime.encode(scene(runtime, [7, 8]), deadline=FOREVER)
-    context = np.zeros(len(runtime.artifact.contract.fields), np.int32)
+    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
     allowed = np.zeros(runtime.artifact.contract.items, bool)
     allowed[[30, 40]] = True
     (few, few_scores), (every, every_scores) = await asyncio.gather(
-        runtime.retrieve(state, 2, context, allowed, deadline=FOREVER),
-        runtime.retrieve(state, 2, context, None, deadline=FOREVER),
+        runtime.retrieve(state, 2, moment, allowed, deadline=FOREVER),
+        runtime.retrieve(state, 2, moment, None, deadline=FOREVER),
     )
     assert set(few[np.isfinite(few_scores)].tolist()) == {30, 40}
     assert np.isfinite(every_scores).all()
@@ -90,8 +90,8 @@ async def ask(runtime: Runtime, request: tuple[int, int, int]) -> dict[str, np.n
     state = np.zeros(contract.state_shape, contract.state_dtype)
     candidates = [*range(first, first + items), *range(contract.items, contract.items + newcomers)]
     contents = [newcomer(runtime, first + i) for i in range(newcomers)]
-    context = np.zeros(len(contract.fields), np.int32)
-    return await runtime.score(state, 0, context, np.array(candidates, np.int32), contents, deadline=FOREVER)
+    moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
+    return await runtime.score(state, 0, moment, np.array(candidates, np.int32), contents, deadline=FOREVER)
 
 
 @settings(deadline=None, max_examples=15)
@@ -149,8 +149,8 @@ async def newcomers_scored(runtime: Runtime, contents: list[ItemContent]) -> dic
     contract = runtime.artifact.contract
     ids = contract.items + np.arange(len(contents), dtype=np.int32)
     state = np.zeros(contract.state_shape, contract.state_dtype)
-    context = np.zeros(len(contract.fields), np.int32)
-    return await runtime.score(state, 0, context, ids, contents, deadline=FOREVER)
+    moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
+    return await runtime.score(state, 0, moment, ids, contents, deadline=FOREVER)
 
 
 async def test_an_item_beyond_the_vocabulary_is_scored_by_its_content_of_this_moment(runtime: Runtime) -> None:

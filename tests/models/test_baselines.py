@@ -27,10 +27,12 @@ L2, L3 = math.log(2), math.log(3)
 CATEGORIES = tf.constant([[0, 0], [0, 0], [2, 2], [2, 3], [3, 0]])
 NUMBERS = tf.constant([[0, 0, 0], [0, 0, 0], [0.5, 1, 0.1], [-0.5, 1, 0.2], [0, 0, 0.3]], tf.float32)
 ITEMS, TYPES = tf.constant([0, 2, 3, 2]), tf.constant([0, 2, 4, 2])  # a click, a purchase of another, a click
+AGES = tf.zeros([4])
 
 
 def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) -> None:
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None]), tf.constant([3]), 1)
+    """So long ago that whatever fades has gone."""
+    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([1e6]), 1)
     items = tf.constant([[2]])
     numbers = tf.gather(NUMBERS, items)
     candidates = Candidates(items, numbers, numbers, tf.zeros([1, 1, 5], tf.int32))
@@ -54,12 +56,12 @@ def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) 
 
 
 def test_the_catalogue_has_the_features_of_each_of_its_items(contract: Contract) -> None:
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None]), tf.constant([3]), 5)
+    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([30.0]), 5)
     items = tf.range(5)[None]
     each = decision_features(contract, past, Candidates(items, None, NUMBERS[None], None), CATEGORIES)[0]
     catalogue = Catalogue(NUMBERS, CATEGORIES, NUMBERS)
     np.testing.assert_allclose(
-        catalogue_features(contract, ITEMS, TYPES, past.valid[0], catalogue), each, rtol=1e-6, atol=1e-7
+        catalogue_features(contract, ITEMS, TYPES, AGES + 30.0, past.valid[0], catalogue), each, rtol=1e-6, atol=1e-7
     )
 
 
@@ -67,7 +69,7 @@ def test_a_past_item_beyond_the_catalogue_counts_as_an_event_and_matches_nothing
     catalogue = Catalogue(NUMBERS, CATEGORIES, NUMBERS)
     strange = tf.constant([0, 0, 0, 77])
     valid = tf.constant([False, False, False, True])
-    found = catalogue_features(contract, strange, TYPES, valid, catalogue).numpy()
+    found = catalogue_features(contract, strange, TYPES, AGES + 1e6, valid, catalogue).numpy()
     total = feature_names(contract).index("click in all")
     np.testing.assert_allclose(found[2:, total], L2, rtol=1e-6)
     assert not found[2:, :total].any()
@@ -106,7 +108,7 @@ def test_popularity_orders_the_catalogue_by_popularity(log: Log) -> None:
     network = Popularity(log.contract, log.content)
     build_variables(network)
     length = log.contract.history_length
-    past = Past.whole(tf.zeros([2, length, 3]), tf.zeros([2], tf.int32), 1)
+    past = Past.whole(tf.zeros([2, length, 4]), tf.zeros([2], tf.int32), tf.zeros([2]), 1)
     catalogue = Catalogue(network.numbers, network.categories, network.numbers)
     scores = network.catalogue_scores(past, tf.zeros([2, len(log.contract.fields)], tf.int32), catalogue).numpy()
     counts = np.bincount(log.items[log.at < np.quantile(log.at, 0.79)], minlength=log.contract.items)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract import GAP_BUCKETS, PAD, UNKNOWN, Contract
+from models.contract import GAP_BUCKETS, OLDEST, PAD, UNKNOWN, Contract
 from models.encode import (
     Event,
     encode_context,
@@ -45,6 +45,14 @@ def test_unknown_items_and_types_gaps_and_values(contract: Contract, vocabulary:
     assert arrays["gaps"].tolist() == [0, 1, 4, 7]
     # 30 is three times the scale of an amount
     np.testing.assert_allclose(arrays["values"], [0, 0, 0, math.log(4)], rtol=1e-6)
+    np.testing.assert_allclose(arrays["ages"], [107 / 3600, 107 / 3600, 100 / 3600, 0], rtol=1e-6)
+
+
+def test_what_is_older_than_a_state_can_say_is_as_old_as_it_can_say(contract: Contract, vocabulary: Vocabulary) -> None:
+    events = [Event("a", "click", 0.0), Event("a", "click", 1e9)]
+    ages = encode_history(to_history(events, vocabulary, contract), contract)["ages"]
+    assert ages.tolist() == [0, 0, OLDEST, 0]
+    assert np.isfinite(ages.astype(contract.state_dtype)).all()
 
 
 def test_only_the_newest_events_count_and_the_first_gap_is_unknown(contract: Contract, vocabulary: Vocabulary) -> None:
@@ -75,15 +83,18 @@ def test_context_has_clock_request_and_user_fields_in_contract_order(
     # 1970-01-02 03:00 UTC, a Friday; one hour after the newest event: floor(log2(3601)) = 11
     at = 86400 + 3 * 3600.0
     row = encode_context({"device": "mobile", "odd": 1}, profile, at, at - 3600, vocabulary, contract)
-    assert row.tolist() == [2 + 3, 2 + 4, 1 + 11, 2, 3]
+    assert row.fields.tolist() == [2 + 3, 2 + 4, 1 + 11, 2, 3]
+    assert row.since == 1.0
 
 
 def test_without_history_since_last_is_pad_and_a_future_event_is_now(
     contract: Contract, vocabulary: Vocabulary
 ) -> None:
     profile = encode_profile({}, vocabulary, contract)
-    assert encode_context({}, profile, 0.0, None, vocabulary, contract).tolist() == [2, 2 + 3, PAD, PAD, PAD]
-    assert encode_context({}, profile, 0.0, 60.0, vocabulary, contract)[2] == 1
+    nobody = encode_context({}, profile, 0.0, None, vocabulary, contract)
+    assert (nobody.fields.tolist(), nobody.since) == ([2, 2 + 3, PAD, PAD, PAD], 0.0)
+    ahead = encode_context({}, profile, 0.0, 60.0, vocabulary, contract)
+    assert (ahead.fields[2], ahead.since) == (1, 0.0)
 
 
 def test_item_content_is_category_ids_and_three_numbers(contract: Contract, vocabulary: Vocabulary) -> None:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from models.artifact import Artifact
-from models.attribution import Attribution, History, Question, coalitions, instead, regap
+from models.attribution import Attribution, Question, coalitions, instead, regap
 from models.baselines import GAIN, Logistic, Popularity
 from models.calibration import Calibration, Line
 from models.contract import Contract, Field
@@ -23,7 +23,7 @@ from models.features import feature_names
 from models.golden import Functions
 from models.log import Log, split_by_time
 from models.network import Network
-from models.past import Catalogue
+from models.past import Catalogue, Events
 from models.run import NETWORKS, TrainConfig, build_network, build_variables
 from models.scoring import Scorer, load_functions
 from models.vocabulary import Vocabulary
@@ -41,8 +41,8 @@ class Game(Attribution):
 
 
 def question(players: int) -> Question:
-    history = History(*(tf.zeros([players], tf.int32) for _ in range(4)))
-    return Question(history, tf.constant(players), tf.zeros([0], tf.int32), tf.zeros([1], tf.int32))
+    history = Events(*(tf.zeros([players], tf.int32) for _ in Events._fields))
+    return Question(history, tf.constant(players), tf.zeros([0], tf.int32), tf.zeros([]), tf.zeros([1], tf.int32))
 
 
 def test_players_who_interact_in_pairs_get_their_exact_shapley_values() -> None:
@@ -123,6 +123,7 @@ def scenes(log: Log, lengths: tuple[int, ...]) -> dict[str, np.ndarray]:
     inputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     inputs["lengths"] = np.minimum(lengths, log.contract.history_length).astype(np.int32)
     inputs["context"] = np.full((len(lengths), len(log.contract.fields)), 2, np.int32)
+    inputs["since"] = np.arange(len(lengths), dtype=np.float32)
     newest = np.maximum(inputs["items"][:, -1], 2)
     inputs["candidates"] = np.stack([newest, np.full(len(lengths), 9)], axis=1).astype(np.int32)
     return inputs
@@ -130,8 +131,8 @@ def scenes(log: Log, lengths: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 def log_odds(served: Served, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """What is served, as log-odds [B, C, T]."""
-    history = {name: inputs[name] for name in ("items", "types", "gaps", "values")}
-    rest = {name: inputs[name] for name in ("lengths", "context", "candidates")}
+    history = {name: inputs[name] for name in Events._fields}
+    rest = {name: inputs[name] for name in ("lengths", "context", "since", "candidates")}
     scored = served.score(**served.encode(**history), **rest)
     chance = np.stack([scored[name] for name in served.contract.targets], axis=-1).astype(np.float64)
     return np.asarray(np.log(chance / (1 - chance)))
@@ -167,8 +168,9 @@ def test_leaving_out_an_event_is_encoding_the_history_without_it(log: Log) -> No
         Catalogue(served.vectors, served.categories, served.numbers),
         served.calibration,
     )
-    columns = History(*(tf.constant(whole[name][0, -6:]) for name in History._fields))
-    asked = Question(columns, tf.constant(6), tf.constant(whole["context"][0]), tf.constant(whole["candidates"][0]))
+    columns = Events(*(tf.constant(whole[name][0, -6:]) for name in Events._fields))
+    rest = (tf.constant(whole[name][0]) for name in ("context", "since", "candidates"))
+    asked = Question(columns, tf.constant(6), *rest)
     known = np.ones((1, 6 + attribution.fields + attribution.attributes), bool)
     known[0, 2] = False
     np.testing.assert_allclose(

@@ -7,52 +7,85 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from models.matches import match_catalogue, match_features, match_width, pack_tail, unpack_tail
+from models.matches import HALF_LIVES, match_catalogue, match_features, match_width, pack_tail, unpack_tail
 
 # Items 2, 3, 4; one category level: 2 and 3 share category 2, item 4 has none.
 CATEGORIES = tf.constant([[0], [0], [2], [2], [0]])
 ITEMS = tf.constant([[0, 2, 3, 2]])
 TYPES = tf.constant([[0, 2, 3, 2]])  # click 2, cart 3, click 2
-L2, L3, L4 = math.log(2), math.log(3), math.log(4)
+AGES = tf.constant([[[0.0, 48.0, 24.0, 0.0]]])
+L2, L3 = math.log(2), math.log(3)
+
+
+def faded(*ages: float) -> list[float]:
+    """log1p of the counts of events of these ages, whole and by each half-life."""
+    return [math.log1p(len(ages)), *(math.log1p(sum(0.5 ** (a / half_life) for a in ages)) for half_life in HALF_LIVES)]
+
+
+def mixed(*counts: list[float]) -> list[float]:
+    """Counts by type, whole and fading, in the order of the columns: a type after the other for each half-life."""
+    return [column for columns in zip(*counts, strict=True) for column in columns]
 
 
 def test_features_count_the_same_item_and_category_by_type_and_say_how_recent() -> None:
     visible = tf.constant([[[False, True, True, True], [False, True, True, False]]])
-    found = match_features(ITEMS, TYPES, visible, tf.constant([[2, 4]]), CATEGORIES, 2)
+    found = match_features(ITEMS, TYPES, AGES, visible, tf.constant([[2, 4]]), CATEGORIES, 2)
     assert found.shape == (1, 2, match_width(2, 1))
-    #        item clicks, carts, recency | category clicks, carts, recency | clicks, carts in all
-    np.testing.assert_allclose(found[0, 0], [L3, 0, 1, L3, L2, 1, L3, L2], rtol=1e-6)
-    np.testing.assert_allclose(found[0, 1], [0, 0, 0, 0, 0, 0, L2, L2], rtol=1e-6)
+    # item clicks and carts, recency | category clicks and carts, recency | clicks and carts in all
+    clicks, cart, none = faded(48, 0), faded(24), faded()
+    want = [*mixed(clicks, none), 1, *mixed(clicks, cart), 1, *mixed(clicks, cart)]
+    np.testing.assert_allclose(found[0, 0], want, rtol=1e-5)
+    np.testing.assert_allclose(found[0, 1], [0.0] * 22 + mixed(faded(48), cart), rtol=1e-5)
+
+
+def test_a_half_life_halves() -> None:
+    """One click on item 2 a day ago, one two days ago: 1 / 2 + 1 / 4 by the half-life of a day."""
+    visible = tf.constant([[[False, True, False, True]]])
+    found = match_features(
+        ITEMS, TYPES, AGES + tf.constant([0.0, 0.0, 0.0, 24.0]), visible, tf.constant([[2]]), CATEGORIES, 2
+    )
+    np.testing.assert_allclose(found[0, 0, 4], math.log(1.75), rtol=1e-6)
 
 
 def test_recency_counts_from_the_newest_event_a_candidate_may_see() -> None:
     visible = tf.constant([[[False, True, True, False]]])
-    found = match_features(ITEMS, TYPES, visible, tf.constant([[2]]), CATEGORIES, 2)
-    np.testing.assert_allclose(found[0, 0], [L2, 0, 1 / 2, L2, L2, 1, L2, L2], rtol=1e-6)
+    found = match_features(ITEMS, TYPES, AGES, visible, tf.constant([[2]]), CATEGORIES, 2).numpy()[0, 0]
+    np.testing.assert_allclose(found[[0, 1, 10]], [L2, 0, 1 / 2], rtol=1e-6)  # the item
+    np.testing.assert_allclose(found[[11, 12, 21]], [L2, L2, 1], rtol=1e-6)  # its category
+    np.testing.assert_allclose(found[22:24], [L2, L2], rtol=1e-6)
 
 
 def test_the_whole_catalogue_has_the_features_of_each_of_its_items() -> None:
     rng = np.random.default_rng(0)
     items, types = rng.integers(0, 40, (1, 12)), rng.integers(2, 5, (1, 12))
     categories = tf.constant(rng.integers(0, 6, (40, 2)), tf.int32)
-    valid = np.arange(12) >= 3
+    valid, ages = np.arange(12) >= 3, rng.uniform(0, 900, 12).astype(np.float32)
     every = tf.range(40)[None]
     one = match_features(
         tf.constant(items, tf.int32),
         tf.constant(types, tf.int32),
+        tf.constant(ages[None, None]),
         tf.constant(np.broadcast_to(valid, (1, 40, 12))),
         every,
         categories,
         3,
     )[0]
     all_at_once = match_catalogue(
-        tf.constant(items[0], tf.int32), tf.constant(types[0], tf.int32), tf.constant(valid), categories, (6, 6), 3
+        tf.constant(items[0], tf.int32),
+        tf.constant(types[0], tf.int32),
+        tf.constant(ages),
+        tf.constant(valid),
+        categories,
+        (6, 6),
+        3,
     )
-    np.testing.assert_allclose(one, all_at_once, rtol=1e-6)
+    np.testing.assert_allclose(one, all_at_once, rtol=1e-5, atol=1e-6)
 
 
 def test_the_tail_of_a_state_survives_float16() -> None:
     items, types = tf.constant([[0, 2047, 2048, 4_194_303]]), tf.constant([[0, 1, 2, 9]])
-    state = tf.cast(pack_tail(items, types), tf.float16)
-    for got, want in zip(unpack_tail(state), (items, types), strict=True):
+    ages = tf.constant([[60_000.0, 1000.3, 1.25, 0.0]])
+    found = unpack_tail(tf.cast(pack_tail(items, types, ages), tf.float16))
+    for got, want in zip(found[:2], (items, types), strict=True):
         np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(found[2], ages, rtol=1 / 2048)

@@ -12,7 +12,7 @@ from models.encode import Arrays
 from models.export import Served
 from models.log import Log
 from models.network import Network
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 from models.run import NETWORKS, TrainConfig, build_network, build_variables
 from models.samples import Windows, event_decisions, exposure_decisions
 
@@ -35,8 +35,8 @@ def batch(shop: Dataset, log: Log) -> Arrays:
 def logits(network: Network, batch: Arrays) -> np.ndarray:
     data = {key: tf.constant(value) for key, value in batch.items()}
     vectors, _ = network.catalogue_vectors(data["items"])
-    state = network.encode(data["items"], data["types"], data["gaps"], data["values"], vectors)
-    past = Past(state, data["items"] != 0, data["prefix"])
+    state = network.encode(Events(*(data[name] for name in Events._fields)), vectors)
+    past = Past(state, data["items"] != 0, data["prefix"], data["since"])
     own, numbers = network.catalogue_vectors(data["candidates"])
     found = network.score(past, Candidates(data["candidates"], own, numbers, data["context"]), network.categories)
     return np.asarray(found)
@@ -61,7 +61,8 @@ def test_what_lies_under_the_padding_does_not_matter(network: Network, batch: Ar
     changed = {key: value.copy() for key, value in batch.items()}
     padding = changed["items"] == 0
     assert padding.any()
-    changed["types"][padding], changed["gaps"][padding], changed["values"][padding] = 3, 5, 2.0
+    changed["types"][padding], changed["gaps"][padding] = 3, 5
+    changed["values"][padding], changed["ages"][padding] = 2.0, 0.5
     np.testing.assert_allclose(logits(network, changed), before, atol=1e-5)
 
 
@@ -76,15 +77,19 @@ def test_a_prefix_in_a_window_scores_as_the_same_events_do_when_served(network: 
             slot = int(batch["prefix"][row, d])
             if batch["candidates"][row, d] == 0:
                 continue
-            alone = {name: np.zeros((1, length), batch[name].dtype) for name in ("items", "types", "gaps", "values")}
+            alone = {name: np.zeros((1, length), batch[name].dtype) for name in Events._fields}
+            since = 0.0
             if slot >= 0:
                 for name, array in alone.items():
                     array[0, length - slot - 1 :] = batch[name][row, : slot + 1]
+                alone["ages"] -= alone["ages"][0, -1] * (alone["items"] != 0)  # of the newest of these, not of all
+                since = batch["ages"][row, slot] + batch["since"][row, d]
             state = served.functions["encode"](**{k: tf.constant(v) for k, v in alone.items()})["state"]
             scored = served.functions["score"](
                 state=state,
                 lengths=tf.constant([int((alone["items"] != 0).sum())], tf.int32),
                 context=tf.constant(batch["context"][row, d][None]),
+                since=tf.constant([since], tf.float32),
                 candidates=tf.constant(batch["candidates"][row, d][None, None]),
             )
             for i, target in enumerate(network.contract.targets):
@@ -104,6 +109,7 @@ def test_retrieval_returns_allowed_items_best_first(network: Network, log: Log) 
         state=tf.zeros([2, length, width], contract.state_dtype),
         lengths=tf.zeros([2], tf.int32),
         context=tf.zeros([2, len(contract.fields)], tf.int32),
+        since=tf.zeros([2]),
         allowed=tf.constant(allowed),
     )
     scores = found["scores"].numpy()
@@ -131,10 +137,10 @@ def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     length = log.contract.history_length
     items = tf.constant([[0] * (length - 3) + [7, 9, 7]])
     vectors, _ = network.catalogue_vectors(items)
-    state = network.encode(
-        items, tf.fill([1, length], 2), tf.zeros([1, length], tf.int32), tf.zeros([1, length]), vectors
-    )
-    past = Past(state, items != 0, tf.constant([[length - 1]]))
+    none = tf.zeros([1, length])
+    events = Events(items, tf.fill([1, length], 2), tf.zeros([1, length], tf.int32), none, none)
+    state = network.encode(events, vectors)
+    past = Past(state, items != 0, tf.constant([[length - 1]]), tf.zeros([1, 1]))
     context = tf.zeros([1, len(log.contract.fields)], tf.int32)
     table, numbers = network.catalogue_vectors(tf.range(log.contract.items))
     found = network.catalogue_scores(past, context, Catalogue(table, network.categories, numbers))[0].numpy()
