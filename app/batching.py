@@ -1,17 +1,18 @@
 """The micro-batcher: requests that arrive while the model is busy are computed together, next.
 
 There is no timer. An idle model starts at once, so a lone request never waits for company; a busy one finds a batch
-waiting when it is done, so throughput rises with load by itself.
+waiting when it is done, so throughput rises with load by itself. How long a batch takes is learned while it runs
+(:class:`BatchTime`), and who cannot be answered in time by that is refused at the door, before anything is spent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from math import inf
 from typing import Generic, TypeVar
 
 from app.errors import DeadlineExceeded, Overloaded
@@ -20,10 +21,43 @@ from app.metrics import Metrics
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+#: A batch counts half as much for the fitted time as the one this many batches later.
+HALF_LIFE = 100
+
+
+class BatchTime:
+    """How long a batch takes by its rows, a * rows + b, fitted to the batches that ran; older ones fade.
+
+    Weighted least squares over running sums. Neither rows nor batches are ever free: a and b are not negative. It knows
+    nothing at first, and then expects no time at all, so that nobody is refused for want of experience.
+    """
+
+    def __init__(self) -> None:
+        self._keep = 0.5 ** (1 / HALF_LIFE)
+        self._weight = self._n = self._t = self._nn = self._nt = 0.0
+        self.a = self.b = 0.0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from one batch."""
+        keep = self._keep
+        self._weight = keep * self._weight + 1
+        self._n, self._nn = keep * self._n + rows, keep * self._nn + rows * rows
+        self._t, self._nt = keep * self._t + seconds, keep * self._nt + rows * seconds
+        spread = self._weight * self._nn - self._n**2
+        if spread > 1e-9 * self._weight * self._nn:
+            self.a = max((self._weight * self._nt - self._n * self._t) / spread, 0.0)
+        self.a = min(self.a, self._t / self._n)
+        self.b = (self._t - self.a * self._n) / self._weight
+
+    def __call__(self, rows: float, batches: float = 1.0) -> float:
+        """Seconds that so many rows take in so many batches."""
+        return self.a * rows + self.b * batches
+
 
 @dataclass(slots=True)
 class _Waiting(Generic[Job, Result]):
     job: Job
+    width: int
     deadline: float
     since: float
     future: asyncio.Future[Result]
@@ -51,7 +85,7 @@ class Batcher(Generic[Job, Result]):
         max_batch: int,
         queue_limit: int,
         width: Callable[[Job], int] = lambda job: 1,
-        max_rows: float = inf,
+        max_rows: float = math.inf,
     ) -> None:
         self._run = run
         self._executor = executor
@@ -60,9 +94,12 @@ class Batcher(Generic[Job, Result]):
         self._width = width
         self._max_rows = max_rows
         self._queue: deque[_Waiting[Job, Result]] = deque()
+        self._queued_rows = 0
         self._busy: asyncio.Task[None] | None = None
+        self._free_at = 0.0
         self._sizes = metrics.batch_size.labels(op)
         self._waits = metrics.queue_wait.labels(op)
+        self.time = BatchTime()
 
     async def submit(self, job: Job, *, deadline: float) -> Result:
         """The result of one job.
@@ -71,17 +108,31 @@ class Batcher(Generic[Job, Result]):
             deadline: in the event loop's time; work on the job begins before it or not at all.
 
         Raises:
-            Overloaded: the queue is full; nothing was computed.
+            Overloaded: the queue is full, or too long for the deadline; nothing was computed.
             DeadlineExceeded: the deadline passed while the job waited.
         """
         loop = asyncio.get_running_loop()
+        now, width = loop.time(), max(self._width(job), 1)
         if len(self._queue) >= self._queue_limit:
             raise Overloaded("The model has more requests than it can answer in time; try again in a second.")
-        waiting = _Waiting[Job, Result](job, deadline, loop.time(), loop.create_future())
+        # Somebody is always let in, so that a fit that one slow batch has spoilt meets quick ones again.
+        if self._queue and now + (wait := self._expected(now, width)) > deadline:
+            raise Overloaded(
+                "The requests that wait for the model already take longer than this one's deadline.",
+                retry_after=max(1, math.ceil(wait)),
+            )
+        waiting = _Waiting[Job, Result](job, width, deadline, now, loop.create_future())
         self._queue.append(waiting)
+        self._queued_rows += width
         if self._busy is None:
             self._busy = loop.create_task(self._drain())
         return await waiting.future
+
+    def _expected(self, now: float, width: int) -> float:
+        """Seconds until a job that comes now would be done: what runs, what waits, and the job itself."""
+        jobs, rows = len(self._queue) + 1, self._queued_rows + width
+        batches = math.ceil(max(jobs / self._max_batch, rows / self._max_rows))
+        return max(self._free_at - now, 0.0) + self.time(rows, batches)
 
     async def _drain(self) -> None:
         """Run batches until nobody waits."""
@@ -97,11 +148,11 @@ class Batcher(Generic[Job, Result]):
         batch: list[_Waiting[Job, Result]] = []
         widest = 0
         while len(batch) < self._max_batch and (waiting := self._head(now)):
-            widest = max(widest, self._width(waiting.job))
+            widest = max(widest, waiting.width)
             if batch and (len(batch) + 1) * widest > self._max_rows:
                 break
             self._waits.observe(now - waiting.since)
-            batch.append(self._queue.popleft())
+            batch.append(self._take())
         return batch
 
     def _head(self, now: float) -> _Waiting[Job, Result] | None:
@@ -112,13 +163,21 @@ class Batcher(Generic[Job, Result]):
                 if waiting.deadline > now:
                     return waiting
                 waiting.future.set_exception(DeadlineExceeded("The deadline passed before the model was free."))
-            self._queue.popleft()
+            self._take()
         return None
+
+    def _take(self) -> _Waiting[Job, Result]:
+        waiting = self._queue.popleft()
+        self._queued_rows -= waiting.width
+        return waiting
 
     async def _compute(self, batch: list[_Waiting[Job, Result]]) -> None:
         """Run one batch; where it fails as a whole, each job is run alone, so that only the bad one fails."""
         loop = asyncio.get_running_loop()
+        rows = len(batch) * max(waiting.width for waiting in batch)
+        started = loop.time()
         self._sizes.observe(len(batch))
+        self._free_at = started + self.time(rows)
         try:
             results = await loop.run_in_executor(self._executor, self._run, [waiting.job for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to whoever asked
@@ -128,6 +187,7 @@ class Batcher(Generic[Job, Result]):
             elif not batch[0].future.done():
                 batch[0].future.set_exception(error)
             return
+        self.time.observe(rows, loop.time() - started)
         for waiting, result in zip(batch, results, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(result)

@@ -42,21 +42,23 @@ class ForetellError(Exception):
     Args:
         detail: one sentence for the client; never the text of an inner exception.
         fields: the fields of the request that are to blame.
+        retry_after: seconds after which trying again helps, where that is known better than by the class.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retry_after: ClassVar[int | None] = None
 
-    def __init__(self, detail: str, *, fields: Sequence[FieldProblem] = ()) -> None:
+    def __init__(self, detail: str, *, fields: Sequence[FieldProblem] = (), retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.fields = tuple(fields)
+        self._wait = self.retry_after if retry_after is None else retry_after
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer: ``Retry-After`` in seconds, where trying again helps."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {} if self._wait is None else {"Retry-After": str(self._wait)}
 
 
 class InvalidPayload(ForetellError):
@@ -98,7 +100,7 @@ class UnsupportedMedia(ForetellError):
 
 
 class Overloaded(ForetellError):
-    """A bounded queue is full; nothing was computed."""
+    """More requests wait than can be answered in time; nothing was computed."""
 
     status = 503
     code = "overloaded"

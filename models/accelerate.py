@@ -43,7 +43,16 @@ class Accelerator:
         """A function of a batch to its scalar results, compiled; several devices take a share of the rows each."""
         if self.strategy is None:
             compiled = tf.function(function, jit_compile=self.xla, autograph=False)
-            return lambda batch: compiled({name: tf.constant(array) for name, array in batch.items()})
+            traced: dict[tuple[tuple[int, ...], ...], Any] = {}  # by shapes, of which there are few
+
+            def alone(batch: Arrays) -> dict[str, Any]:
+                tensors = {name: tf.constant(array) for name, array in batch.items()}
+                shapes = tuple(array.shape for array in batch.values())
+                if shapes not in traced:
+                    traced[shapes] = compiled.get_concrete_function(tensors)
+                return dict(traced[shapes](tensors))
+
+            return alone
         strategy = self.strategy
 
         @tf.function  # type: ignore[untyped-decorator]

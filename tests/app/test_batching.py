@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.batching import Batcher
+from app.batching import Batcher, BatchTime
 from app.errors import DeadlineExceeded, Overloaded
 from app.metrics import Metrics
 
@@ -141,6 +141,61 @@ async def test_a_full_queue_refuses_at_once(executor: ThreadPoolExecutor) -> Non
         await doubler.submit(3, deadline=FOREVER)
     model.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4]
+
+
+def test_the_time_of_a_batch_is_fitted_as_a_line_and_old_batches_fade() -> None:
+    """2 ms a batch and 0.1 ms a row; then a machine that is twice as slow, after ten half-lives."""
+    time = BatchTime()
+    assert time(50) == 0.0
+    for rows in (1, 10, 100, 32):
+        time.observe(rows, 0.002 + 0.0001 * rows)
+    assert (time.a, time.b) == pytest.approx((0.0001, 0.002))
+    assert time(50, batches=2) == pytest.approx(0.009)
+    for rows in (1, 10, 100, 32) * 250:
+        time.observe(rows, 0.004 + 0.0002 * rows)
+    assert (time.a, time.b) == pytest.approx((0.0002, 0.004), rel=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 5)), min_size=1, max_size=50))
+def test_no_batch_is_expected_to_take_less_than_nothing(batches: list[tuple[int, float]]) -> None:
+    time = BatchTime()
+    for rows, seconds in batches:
+        time.observe(rows, seconds)
+    assert time.a >= 0
+    assert time.b >= -1e-9
+    assert np.isfinite([time.a, time.b]).all()
+
+
+async def test_who_cannot_be_answered_in_time_is_refused_at_the_door(executor: ThreadPoolExecutor) -> None:
+    """A batch of one takes a second: two wait, so a third would be done after four, one running included."""
+    model = Model()
+    doubler = batcher(model, executor, max_batch=1)
+    doubler.time.observe(1, 1.0)
+    model.gate.clear()
+    loop = asyncio.get_running_loop()
+    tasks = [asyncio.create_task(doubler.submit(0, deadline=FOREVER))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refusal:
+        await doubler.submit(3, deadline=loop.time() + 3.5)
+    assert refusal.value.headers == {"Retry-After": "4"}
+    tasks.append(asyncio.create_task(doubler.submit(4, deadline=loop.time() + 30)))
+    await asyncio.sleep(0)
+    model.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 8]
+    assert model.batches == [[0], [1], [2], [4]]
+
+
+async def test_a_spoilt_fit_lets_somebody_in_and_mends(executor: ThreadPoolExecutor) -> None:
+    """One batch took a minute; nobody waits, so the next comes in, and after some quick ones so does everybody."""
+    doubler = batcher(Model(), executor)
+    doubler.time.observe(1, 60.0)
+    loop = asyncio.get_running_loop()
+    for _ in range(20):
+        assert await doubler.submit(1, deadline=loop.time() + 2) == 2
+    assert doubler.time(1) < 60 / 15
 
 
 async def test_a_passed_deadline_is_told_and_nothing_is_computed(executor: ThreadPoolExecutor) -> None:
