@@ -1,4 +1,4 @@
-"""What a prediction returns: plain dataclasses that orjson writes as :class:`app.schemas.PredictResponse` documents."""
+"""What a prediction returns: plain dataclasses that orjson writes as :class:`app.replies.PredictResponse` documents."""
 
 from __future__ import annotations
 

@@ -137,12 +137,17 @@ def problems(error: ValidationError) -> list[FieldProblem]:
     return [FieldProblem(_path(problem["loc"]), _sentence(problem["msg"])) for problem in found[:MAX_FIELDS]]
 
 
-def respond(error: ForetellError) -> Response:
-    """The answer for an error."""
+def told(error: ForetellError) -> dict[str, Any]:
+    """An error as clients see it."""
     body: dict[str, Any] = {"error": error.code, "detail": error.detail}
     if error.fields:
         body["fields"] = [field._asdict() for field in error.fields]
-    return error_response(error.status, body, error.headers)
+    return body
+
+
+def respond(error: ForetellError) -> Response:
+    """The answer for an error."""
+    return error_response(error.status, told(error), error.headers)
 
 
 def error_response(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

@@ -48,7 +48,7 @@ class Ingest:
         self._clock = clock
 
     async def accept(self, request: EventsRequest) -> dict[str, Any]:
-        """Store what can be stored and answer as :class:`app.schemas.EventsResponse` documents.
+        """Store what can be stored and answer as :class:`app.replies.EventsResponse` documents.
 
         Raises:
             HistoryUnavailable: nothing is promised; the client sends the same events again. States are not

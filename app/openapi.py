@@ -9,12 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.schemas import ErrorResponse, EventsRequest, PredictRequest
+from app.replies import ErrorResponse
+from app.schemas import BatchRequest, EventsRequest, PredictRequest
 
 REF = "#/components/schemas/{model}"
 
 #: Request models, which FastAPI does not see because routes parse the body themselves.
-REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, EventsRequest)
+REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, BatchRequest, EventsRequest)
 
 #: By status, what a route's ``responses`` says of an error.
 ERRORS: dict[int | str, dict[str, Any]] = {

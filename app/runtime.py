@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app import jobs
 from app.agreement import verify_reach, verify_signatures
 from app.batching import Batcher
 from app.catalogue import ItemContent
@@ -16,7 +17,7 @@ from app.errors import StartupError
 from app.metrics import Metrics
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
-from models.contract import FIRST, PAD, UNKNOWN
+from models.contract import FIRST, UNKNOWN
 from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
 from models.quiet import quiet_start
@@ -31,29 +32,6 @@ with quiet_start():
 TURN = 1024
 #: Explanations that may wait; each takes tens of milliseconds, so more would not be there in time.
 EXPLANATIONS = 32
-
-
-class _Retrieve(NamedTuple):
-    state: NDArray[Any]
-    length: int
-    moment: Moment
-    allowed: NDArray[np.bool_] | None
-
-
-class _Score(NamedTuple):
-    state: NDArray[Any]
-    length: int
-    moment: Moment
-    candidates: Ids
-    newcomers: Sequence[ItemContent]
-
-
-class _Explain(NamedTuple):
-    arrays: Arrays
-    length: int
-    moment: Moment
-    candidates: Ids
-    newcomers: Sequence[ItemContent]
 
 
 class Runtime:
@@ -137,7 +115,7 @@ class Runtime:
         self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[np.bool_] | None, *, deadline: float
     ) -> tuple[Ids, NDArray[Any]]:
         """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
-        return await self._retrieve.submit(_Retrieve(state, length, moment, allowed), deadline=deadline)
+        return await self._retrieve.submit(jobs.Retrieve(state, length, moment, allowed), deadline=deadline)
 
     async def score(
         self,
@@ -155,7 +133,7 @@ class Runtime:
         """
         turns = [
             await self._score.submit(
-                _Score(state, length, moment, candidates[start : start + TURN], newcomers), deadline=deadline
+                jobs.Score(state, length, moment, candidates[start : start + TURN], newcomers), deadline=deadline
             )
             for start in range(0, max(1, len(candidates)), TURN)
         ]
@@ -177,7 +155,7 @@ class Runtime:
         deadline: float,
     ) -> Arrays:
         """What moved the predictions of at most TURN candidates; see :meth:`app.model.Model.explain`."""
-        job = _Explain(arrays, length, moment, candidates, newcomers)
+        job = jobs.Explain(arrays, length, moment, candidates, newcomers)
         return await self._explain.submit(job, deadline=deadline)
 
     # What runs on the TensorFlow threads.
@@ -187,45 +165,26 @@ class Runtime:
         tensors = {key: tf.constant(arrays[key], spec.dtype) for key, spec in inputs.items()}
         return {key: tensor.numpy() for key, tensor in self._signatures[name](**tensors).items()}
 
-    def _run_encode(self, jobs: Sequence[Arrays]) -> list[NDArray[Any]]:
-        states: NDArray[Any] = self._call("encode", {key: np.stack([job[key] for job in jobs]) for key in jobs[0]})[
-            "state"
-        ]
-        return list(states)
+    def _run_encode(self, batch: Sequence[Arrays]) -> list[NDArray[Any]]:
+        return list(self._call("encode", {key: np.stack([job[key] for job in batch]) for key in batch[0]})["state"])
 
-    def _run_retrieve(self, jobs: Sequence[_Retrieve]) -> list[tuple[Ids, NDArray[Any]]]:
-        masks = [self._everything if job.allowed is None else job.allowed for job in jobs]
-        shared = all(mask is masks[0] for mask in masks)
-        allowed = masks[0][None] if shared else np.stack(masks)  # [1 or B, V]
-        found = self._call("retrieve", {**_stack(jobs), "allowed": allowed})
+    def _run_retrieve(self, batch: Sequence[jobs.Retrieve]) -> list[tuple[Ids, NDArray[Any]]]:
+        found = self._call("retrieve", {**jobs.stacked(batch), "allowed": jobs.masks(batch, self._everything)})
         return list(zip(found["items"], found["scores"], strict=True))
 
-    def _run_score(self, jobs: Sequence[_Score]) -> list[dict[str, NDArray[Any]]]:
-        candidates = np.full((len(jobs), max(len(job.candidates) for job in jobs)), PAD, np.int32)
-        guests: list[ItemContent] = []
-        for row, job in zip(candidates, jobs, strict=True):
-            row[: len(job.candidates)] = job.candidates
-            new = np.flatnonzero(job.candidates >= self._contract.items)
-            row[new] = self._contract.items + len(guests) + np.arange(len(new))
-            guests += [job.newcomers[i] for i in job.candidates[new] - self._contract.items]
+    def _run_score(self, batch: Sequence[jobs.Score]) -> list[Arrays]:
+        candidates, guests = jobs.seated(batch, self._contract.items, self._contract.items)
         if guests:
             self._seat(guests, self._contract.items)
-        scored = self._call("score", {**_stack(jobs), "candidates": candidates})
-        return [
-            {name: values[i, : len(job.candidates)] for name, values in scored.items()} for i, job in enumerate(jobs)
-        ]
+        return jobs.unpadded(self._call("score", {**jobs.stacked(batch), "candidates": candidates}), batch)
 
-    def _run_explain(self, jobs: Sequence[_Explain]) -> list[Arrays]:
-        (job,) = jobs
-        first, asked = self._contract.items, job.candidates
-        guests = [job.newcomers[i] for i in asked[asked >= first] - first]
+    def _run_explain(self, batch: Sequence[jobs.Explain]) -> list[Arrays]:
+        candidates, guests = jobs.seated(batch, self._contract.items, self._explain_seats)
         if guests:
             self._seat(guests, self._explain_seats)
-            asked = asked.copy()
-            asked[asked >= first] = self._explain_seats + np.arange(len(guests))
-        inputs = {name: array[None] for name, array in job.arrays.items()}
-        inputs |= _asked(jobs) | {"candidates": asked[None]}
-        return [{name: part[0] for name, part in self._call("explain", inputs).items()}]
+        inputs = {name: np.stack([job.arrays[name] for job in batch]) for name in batch[0].arrays}
+        found = self._call("explain", inputs | jobs.asked(batch) | {"candidates": candidates})
+        return [{name: part[row] for name, part in found.items()} for row in range(len(batch))]
 
     def _seat(self, guests: Sequence[ItemContent], first: int) -> None:
         """Write items into the tables' rows from ``first`` on, where they stay until another batch takes the seats.
@@ -268,7 +227,7 @@ class Runtime:
         if self.explains:
             nobody = {key: array[0] for key, array in history.items()}
             moment, asked = Moment(np.zeros(len(contract.fields), np.int32), 0.0), np.zeros(2, np.int32)
-            self._run_explain([_Explain(nobody, contract.history_length, moment, asked, ())])
+            self._run_explain([jobs.Explain(nobody, contract.history_length, moment, asked, ())])
 
 
 def choose_device(wanted: str) -> str:
@@ -296,15 +255,3 @@ def choose_device(wanted: str) -> str:
 
 def _caller(call: Callable[[str, Arrays], Arrays], name: str) -> Callable[[Arrays], Arrays]:
     return lambda arrays: call(name, arrays)
-
-
-def _stack(jobs: Sequence[_Retrieve] | Sequence[_Score]) -> Arrays:
-    return {"state": np.stack([job.state for job in jobs]), **_asked(jobs)}
-
-
-def _asked(jobs: Sequence[_Retrieve] | Sequence[_Score] | Sequence[_Explain]) -> Arrays:
-    return {
-        "lengths": np.array([job.length for job in jobs], np.int32),
-        "context": np.stack([job.moment.fields for job in jobs]),
-        "since": np.array([job.moment.since for job in jobs], np.float32),
-    }

@@ -1,4 +1,4 @@
-"""The wire: what requests and answers look like, with the examples the OpenAPI page shows.
+"""The wire, inwards: what requests look like, with the examples the OpenAPI page shows; app.replies has the answers.
 
 Request models are strict (``"20"`` is no number) and forbid unknown fields: a typing mistake is told, not ignored.
 They are parsed from the raw body by pydantic's own JSON parser, which bounds the nesting.
@@ -6,7 +6,6 @@ They are parsed from the raw body by pydantic's own JSON parser, which bounds th
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
@@ -16,6 +15,7 @@ from app.wire import AnyTime, FieldName, Id, Name, Number, Scalar, Share, ShortI
 MAX_CONTEXT_FIELDS = 32
 MAX_SESSION = 200
 MAX_EVENTS = 1000
+MAX_QUESTIONS = 200
 
 
 class Wire(BaseModel):
@@ -146,6 +146,26 @@ class PredictRequest(Wire):
     )
 
 
+def _keep_the_error(value: object, validate: Any) -> object:
+    """Validate one element on its own: an invalid one becomes its error and spoils no other."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        return error
+
+
+class BatchRequest(Wire):
+    """Questions about many users at once; each is judged and answered on its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"requests": [{"user_id": "u42", "k": 5}, {"user_id": "u43", "k": 5}]}]}
+    )
+
+    requests: list[Annotated[PredictRequest, WrapValidator(_keep_the_error)]] = Field(
+        min_length=1, max_length=MAX_QUESTIONS
+    )
+
+
 class EventIn(Wire):
     """One thing a user did."""
 
@@ -157,14 +177,6 @@ class EventIn(Wire):
     value: Number | None = Field(default=None, description="What the behaviour carries: an amount, a rating.")
     request_id: ShortId | None = Field(default=None, description="The `request_id` of the prediction that led to it.")
     context: dict[FieldName, Scalar] | None = Field(default=None, max_length=MAX_CONTEXT_FIELDS)
-
-
-def _keep_the_error(value: object, validate: Any) -> object:
-    """Validate one event on its own: an invalid one becomes its error and spoils no other."""
-    try:
-        return validate(value)
-    except ValidationError as error:
-        return error
 
 
 class EventsRequest(Wire):
@@ -190,141 +202,3 @@ class EventsRequest(Wire):
     )
 
     events: list[Annotated[EventIn, WrapValidator(_keep_the_error)]] = Field(min_length=1, max_length=MAX_EVENTS)
-
-
-class Problem(BaseModel):
-    """One field that is to blame."""
-
-    field: str
-    problem: str
-
-
-class ErrorResponse(BaseModel):
-    """Every error has this shape."""
-
-    error: str = Field(description="A code for programs, e.g. `invalid_payload`.")
-    detail: str = Field(description="One sentence for people.")
-    fields: list[Problem] | None = None
-
-
-class Model(BaseModel):
-    """Which model answered."""
-
-    name: str
-    version: str
-
-
-class ExplainedEvent(BaseModel):
-    """A past event that moved the prediction."""
-
-    item_id: str
-    title: str | None = Field(description="The item's title, where the catalogue has one.")
-    type: str
-    at: datetime
-    contribution: float
-
-
-class ExplainedField(BaseModel):
-    """A field of the context that moved the prediction."""
-
-    field: str
-    value: str | None = Field(description="What it says; null where the model does not know the value.")
-    contribution: float
-
-
-class ExplainedAttribute(BaseModel):
-    """An attribute of the item that moved the prediction."""
-
-    attribute: str = Field(
-        description="`item` (being this very item), `category 1` (coarse) and on, `price`, `popularity`."
-    )
-    contribution: float
-
-
-class Explanation(BaseModel):
-    """Why an item has its probability of one target, in log-odds: 0.7 doubles the odds, -0.7 halves them.
-
-    `base` plus all contributions (those of `other_events` included) is `log_odds`. Lists begin with what moved most.
-    """
-
-    base: float = Field(description="Log-odds where nothing is known of user and item, at an average moment.")
-    log_odds: float = Field(description="Of the probability: 1 / (1 + exp(-log_odds)).")
-    events: list[ExplainedEvent] = Field(description="At most 5.")
-    other_events: float = Field(description="What the events that are not listed contribute together.")
-    context: list[ExplainedField] = Field(description="Fields of the request, of the user and of the clock.")
-    attributes: list[ExplainedAttribute]
-
-
-class Prediction(BaseModel):
-    """What the model expects of one item."""
-
-    item_id: str
-    probabilities: dict[str, float] = Field(description="Probability of each target behaviour.")
-    expected: dict[str, float] = Field(
-        description="Expected size of each value **given that its behaviour happens**: "
-        "`amount` is what a purchase would come to, not what to expect of showing the item."
-    )
-    explanation: dict[str, Explanation] | None = Field(
-        description="By target; null unless `explain` asks for it and this is one of the first 10."
-    )
-
-
-class Recommendation(Prediction):
-    """One place of the ranking."""
-
-    rank: int = Field(description="1 is best.")
-    title: str | None = Field(description="The item's title, where the catalogue has one.")
-    score: float = Field(description="Sum of weight * probability, after the diversity discount.")
-    reason: Literal["history", "popular", "requested"] = Field(
-        description="Why it is here: the user's history, popularity (no history), or the request named it."
-    )
-
-
-class Provenance(BaseModel):
-    """Where the answer came from."""
-
-    state: Literal["cached", "computed", "session", "anonymous"]
-    state_age_ms: int = Field(description="Age of the encoded history.")
-    history: int = Field(description="The user's events, those of the session included (counted up to 10,000).")
-    degraded: list[Literal["cache", "history", "explanation"]] = Field(description="Parts that the answer lacks.")
-
-
-class Warning_(BaseModel):
-    """Something the answer leaves out."""
-
-    model_config = ConfigDict(title="Warning")
-
-    code: Literal["unknown_item"]
-    item_id: str
-
-
-class PredictResponse(BaseModel):
-    """Predictions for the named items, and ranked recommendations."""
-
-    request_id: str
-    user_id: str | None
-    model: Model
-    predictions: list[Prediction] = Field(description="In the order of `items`; unknown ones are left out.")
-    recommendations: list[Recommendation]
-    warnings: list[Warning_]
-    provenance: Provenance
-    took_ms: float
-
-
-class Rejected(BaseModel):
-    """An event that was not stored."""
-
-    index: int = Field(description="Its place in `events`, from 0.")
-    error: Literal["invalid", "unknown_type", "clock_skew", "too_old"]
-    detail: str
-
-
-class EventsResponse(BaseModel):
-    """What became of the events. Accepted and duplicate ones are in every later prediction."""
-
-    accepted: int
-    duplicates: int
-    rejected: list[Rejected]
-    degraded: list[Literal["cache"]] = Field(
-        description="`cache`: stored, but a cached state may hide it until Redis is back or the state expires"
-    )

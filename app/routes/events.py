@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from app.dependencies import IngestDep
 from app.openapi import ERRORS, json_body
+from app.replies import EventsResponse
 from app.responses import json_response, read_json
-from app.schemas import EventsRequest, EventsResponse
+from app.schemas import EventsRequest
 
 router = APIRouter(tags=["events"])
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 
+from app.answers import Answer
 from app.deadline import after, within
 from app.dependencies import PredictorDep, RequestId, SettingsDep
+from app.errors import ForetellError, InvalidPayload, told
 from app.middleware import ARRIVED
 from app.openapi import ERRORS, json_body
-from app.responses import json_response, read_json
-from app.schemas import PredictRequest, PredictResponse
+from app.predictor import Predictor
+from app.replies import BatchResponse, PredictResponse
+from app.responses import M, json_response, read_json
+from app.schemas import BatchRequest, PredictRequest
+from app.settings import Settings
 
 router = APIRouter(tags=["predictions"])
 
@@ -28,8 +36,46 @@ async def predict(request: Request, predictor: PredictorDep, settings: SettingsD
 
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
+    question, deadline = await _read(request, PredictRequest, settings)
+    return json_response(await predictor.predict(question, request_id, deadline))
+
+
+@router.post(
+    "/predict/batch",
+    summary="Predict what many users do next",
+    response_model=BatchResponse,
+    responses={status: ERRORS[status] for status in (413, 415, 422, 504)},
+    openapi_extra=json_body(BatchRequest),
+)
+async def predict_batch(
+    request: Request, predictor: PredictorDep, settings: SettingsDep, request_id: RequestId
+) -> Response:
+    """An answer, or an error in the usual shape, for each request; one that fails spoils no other.
+
+    All share one deadline. Answer n has the request id of the whole and `.n`, counted from 0.
+    """
+    batch, deadline = await _read(request, BatchRequest, settings)
+    answers = (
+        _answer(predictor, question, f"{request_id}.{place}", deadline) for place, question in enumerate(batch.requests)
+    )
+    return json_response({"answers": await asyncio.gather(*answers)})
+
+
+async def _read(request: Request, schema: type[M], settings: Settings) -> tuple[M, float]:
+    """The body, and the deadline of its answer."""
     age = time.perf_counter() - request.scope[ARRIVED]
     deadline = after(settings.deadline_ms - 1000 * age)
     async with within(deadline):  # a body that trickles in is no reason to wait
-        question = await read_json(request, PredictRequest)
-    return json_response(await predictor.predict(question, request_id, deadline))
+        return await read_json(request, schema), deadline
+
+
+async def _answer(
+    predictor: Predictor, question: PredictRequest | ValidationError, request_id: str, deadline: float
+) -> Answer | dict[str, Any]:
+    """The answer to one request of many, or its error."""
+    try:
+        if isinstance(question, ValidationError):
+            raise InvalidPayload.from_validation(question)
+        return await predictor.predict(question, request_id, deadline)
+    except ForetellError as error:
+        return told(error)

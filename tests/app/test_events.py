@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.event_store import StoredEvent
-from app.schemas import EventsResponse
+from app.replies import EventsResponse
 from tests.app.conftest import NOW, House
 
 

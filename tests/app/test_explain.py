@@ -15,8 +15,8 @@ from app.agreement import verify_signatures
 from app.catalogue import ItemContent
 from app.errors import DeadlineExceeded, Overloaded, StartupError
 from app.metrics import Metrics
+from app.replies import PredictResponse
 from app.runtime import Runtime
-from app.schemas import PredictResponse
 from app.settings import Settings
 from models.datasets.storefront import simulate
 from models.encode import Moment, encode_history

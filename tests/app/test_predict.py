@@ -15,8 +15,8 @@ from app.catalogue import ItemContent
 from app.errors import DeadlineExceeded, Overloaded
 from app.metrics import Metrics
 from app.middleware import ARRIVED
+from app.replies import BatchResponse, PredictResponse
 from app.routes.predict import predict
-from app.schemas import PredictResponse
 from models.artifact import Artifact
 from tests.app.conftest import House, serving
 from tests.app.fakes import FakeRuntime
@@ -34,6 +34,24 @@ async def test_an_answer_has_the_documented_shape(house: House) -> None:
     PredictResponse.model_validate(answer, strict=False, extra="forbid")
     assert answer["model"] == {"name": "storefront", "version": "1"}
     assert answer["took_ms"] >= 0
+
+
+async def test_a_batch_is_answered_in_order_and_what_fails_spoils_no_other(house: House) -> None:
+    house.did("u", ("click", "sock"))
+    questions = [{"user_id": "u", "k": 1}, {"user_id": "u", "k": 0}, {"k": 1}, {"user_id": "v", "items": ["hat"]}]
+    response = await house.client.post("/predict/batch", json={"requests": questions}, headers={"X-Request-ID": "b"})
+    first, invalid, nobody, last = response.json()["answers"]
+    BatchResponse.model_validate(response.json(), strict=False, extra="forbid")
+    assert (first["user_id"], first["request_id"], first["provenance"]["history"]) == ("u", "b.0", 1)
+    assert (invalid["error"], invalid["fields"][0]["field"]) == ("invalid_payload", "k")
+    assert (nobody["error"], nobody["fields"][0]["field"]) == ("invalid_payload", "user_id")
+    assert (last["user_id"], last["request_id"], last["predictions"][0]["item_id"]) == ("v", "b.3", "hat")
+
+
+async def test_a_batch_without_or_with_too_many_requests_is_refused_whole(house: House) -> None:
+    for questions in ([], [{"user_id": "u"}] * 201):
+        response = await house.client.post("/predict/batch", json={"requests": questions})
+        assert (response.status_code, response.json()["error"]) == (422, "invalid_payload")
 
 
 async def test_predictions_keep_the_order_of_items_and_repeat_duplicates(house: House) -> None:

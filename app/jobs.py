@@ -1,0 +1,85 @@
+"""What requests ask of the model, and how those of one batch become its arrays, and the arrays answers. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.catalogue import ItemContent
+from models.contract import PAD
+from models.encode import Arrays, Moment
+from models.vocabulary import Ids
+
+
+class Retrieve(NamedTuple):
+    """Candidates for one state, shape [L, width], of ``length`` events; ``allowed`` [V], None allows all."""
+
+    state: NDArray[Any]
+    length: int
+    moment: Moment
+    allowed: NDArray[np.bool_] | None
+
+
+class Score(NamedTuple):
+    """Outcomes of candidates [C]; those from V on stand for ``newcomers``, in their order."""
+
+    state: NDArray[Any]
+    length: int
+    moment: Moment
+    candidates: Ids
+    newcomers: Sequence[ItemContent]
+
+
+class Explain(NamedTuple):
+    """What moved the outcomes of candidates [C], from the inputs of ``encode`` [L]."""
+
+    arrays: Arrays
+    length: int
+    moment: Moment
+    candidates: Ids
+    newcomers: Sequence[ItemContent]
+
+
+def asked(jobs: Sequence[Retrieve] | Sequence[Score] | Sequence[Explain]) -> Arrays:
+    """What every signature is asked with: ``lengths`` [B], ``context`` [B, F] and ``since`` [B]."""
+    return {
+        "lengths": np.array([job.length for job in jobs], np.int32),
+        "context": np.stack([job.moment.fields for job in jobs]),
+        "since": np.array([job.moment.since for job in jobs], np.float32),
+    }
+
+
+def stacked(jobs: Sequence[Retrieve] | Sequence[Score]) -> Arrays:
+    """:func:`asked` and ``state`` [B, L, width]."""
+    return {"state": np.stack([job.state for job in jobs]), **asked(jobs)}
+
+
+def masks(jobs: Sequence[Retrieve], everything: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``allowed`` [B, V], or [1, V] where all jobs allow the same."""
+    each = [everything if job.allowed is None else job.allowed for job in jobs]
+    return each[0][None] if all(mask is each[0] for mask in each) else np.stack(each)
+
+
+def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> tuple[Ids, list[ItemContent]]:
+    """Candidates [B, C], padded on the right to the longest list, and the newcomers of all jobs, one after the other.
+
+    Ids from ``first`` on are a job's newcomers; in the batch they are numbered through from ``seat`` on, so that no
+    job's newcomer is taken for another's.
+    """
+    candidates = np.full((len(jobs), max(len(job.candidates) for job in jobs)), PAD, np.int32)
+    guests: list[ItemContent] = []
+    for place in range(len(jobs)):
+        row, job = candidates[place], jobs[place]
+        row[: len(job.candidates)] = job.candidates
+        new = np.flatnonzero(job.candidates >= first)
+        row[new] = seat + len(guests) + np.arange(len(new))
+        guests += [job.newcomers[i] for i in job.candidates[new] - first]
+    return candidates, guests
+
+
+def unpadded(columns: Arrays, jobs: Sequence[Score]) -> list[Arrays]:
+    """What each job asked for of columns [B, C]: [its own candidates] each."""
+    return [{name: rows[i, : len(job.candidates)] for name, rows in columns.items()} for i, job in enumerate(jobs)]

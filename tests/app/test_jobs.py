@@ -1,0 +1,40 @@
+"""Jobs of one batch: everybody's candidates and newcomers stay their own."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.catalogue import ItemContent
+from app.jobs import Retrieve, Score, masks, seated, unpadded
+from models.encode import Moment
+
+MOMENT = Moment(np.zeros(0, np.int32), 0.0)
+STATE = np.zeros((1, 1))
+V = 10
+
+
+@given(st.lists(st.lists(st.integers(2, 15), max_size=6), min_size=1, max_size=5))
+def test_every_candidate_finds_its_own_newcomer_and_its_own_numbers(lists: list[list[int]]) -> None:
+    """Ids from 10 on are newcomers; job j's i-th costs 100 j + i, so that a mix-up shows."""
+    jobs = [
+        Score(STATE, 0, MOMENT, np.array(ids, np.int32), [ItemContent(None, (), 100.0 * j + i) for i in range(6)])
+        for j, ids in enumerate(lists)
+    ]
+    candidates, guests = seated(jobs, V, seat=50)
+    costs = [guest.price for guest in guests]
+    for j, (ids, row) in enumerate(zip(lists, candidates.tolist(), strict=True)):
+        for known, placed in zip(ids, row, strict=False):
+            assert placed == known if known < V else costs[placed - 50] == 100.0 * j + known - V
+        assert not any(row[len(ids) :])
+    assert [part["x"].tolist() for part in unpadded({"x": candidates}, jobs)] == [
+        row[: len(ids)] for ids, row in zip(lists, candidates.tolist(), strict=True)
+    ]
+
+
+def test_masks_are_shared_where_all_allow_everything() -> None:
+    everything, few = np.ones(V, bool), np.zeros(V, bool)
+    free, strict = Retrieve(STATE, 0, MOMENT, None), Retrieve(STATE, 0, MOMENT, few)
+    assert masks([free, free], everything).shape == (1, V)
+    assert masks([free, strict], everything).tolist() == [everything.tolist(), few.tolist()]
