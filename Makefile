@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format train bench-real bench-models image-check image-clean up down lock clean
+.PHONY: help run test lint format train bench-models image-check image-clean up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,6 @@ format: $(VENV)/dev.stamp ## put the code into shape
 
 train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (about 10 minutes on 2 cores)
 	$(FORETELL) train data/storefront --config models/configs/storefront.toml
-
-bench-real: $(VENV)/demo.stamp ## import, train and measure the public data sets (about 40 minutes on 2 cores)
-	$(BIN)/python -m benchmarks.real
 
 bench-models: $(VENV)/demo.stamp ## run the published protocols on every data set at hand (hours on 2 cores; goes on where it stopped)
 	$(BIN)/python -m benchmarks.models

@@ -49,6 +49,19 @@ class BehaviourConfig:
     precision: str = "float32"
 
 
+#: Standard deviation of the numbers in a new table.
+SPREAD = 0.05
+
+
+def prior_l2(decisions: int) -> float:
+    """The L2 penalty under which tables are the most probable ones, given so many decisions (MAP estimation).
+
+    The prior is the normal distribution they are drawn from. A mean loss plus this penalty is, over the number of
+    decisions, the negative log posterior: what is met often is learned as ever, what is met seldom shrinks.
+    """
+    return 1 / (2 * max(decisions, 1) * SPREAD**2)
+
+
 #: tiny: CI and the shipped model; small: a laptop; base and large: a GPU.
 SIZES = {
     "tiny": BehaviourConfig(),
@@ -142,6 +155,6 @@ class Behaviour(Network):
         return tf.exp(tf.minimum(logits, 20.0)) * tf.cast(past.visible, tf.float32)
 
 
-def embedding(rows: int, width: int, stddev: float = 0.05) -> keras.layers.Embedding:
+def embedding(rows: int, width: int, stddev: float = SPREAD) -> keras.layers.Embedding:
     """A table of small random vectors."""
     return keras.layers.Embedding(rows, width, embeddings_initializer=keras.initializers.RandomNormal(stddev=stddev))

@@ -30,22 +30,9 @@ WHOLE_CATALOGUE = 25_000
 DRAWN = 2048
 
 #: The least value of the training settings that may be less than 1.
-LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1}
-LEAST |= dict.fromkeys(
-    (
-        "seed",
-        "pretrain_epochs",
-        "weight_decay",
-        "l1",
-        "l2",
-        "table_l2",
-        "input_dropout",
-        "augment",
-        "catalogue_negatives",
-    ),
-    0,
-)
-LEAST |= dict.fromkeys(("horizon_days", "xla", "devices"), 0)
+LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1, "table_l2": -1}
+LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "input_dropout", "augment"), 0)
+LEAST |= dict.fromkeys(("catalogue_negatives", "horizon_days", "xla", "devices"), 0)
 
 
 class RunError(Exception):
@@ -62,7 +49,8 @@ class TrainConfig:
         minutes: stop learning after this time, pretraining included.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
-        learning_rate, weight_decay, l1, l2, table_l2: see fit.Schedule.
+        learning_rate, weight_decay, l1, l2: see fit.Schedule.
+        table_l2: of the embedding tables while all heads learn; -1 for behaviour.prior_l2 of the training decisions.
         dropout: of the encoder, where not that of the size (-1); ``input_dropout`` of what a decision is judged by.
         augment: the share of past events that a step hides at random.
         history_length: events a state looks back on; even.
@@ -85,7 +73,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
-    table_l2: float = 0.0
+    table_l2: float = -1.0
     dropout: float = -1.0
     input_dropout: float = 0.0
     augment: float = 0.0
@@ -169,8 +157,9 @@ NETWORKS: dict[str, Callable[[Contract, Arrays, TrainConfig], Network]] = {
 
 
 def schedule_of(config: TrainConfig) -> Schedule:
-    """How long and how fast to train, by the training settings."""
-    return Schedule(**{f.name: getattr(config, f.name) for f in fields(Schedule) if hasattr(config, f.name)})
+    """How long and how fast to train, by the training settings; a table_l2 that depends on the data is left out."""
+    given = {f.name: getattr(config, f.name) for f in fields(Schedule) if hasattr(config, f.name)}
+    return Schedule(**given | {"table_l2": max(config.table_l2, 0.0)})
 
 
 def save_run(

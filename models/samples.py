@@ -235,6 +235,11 @@ class Windows:
         """The number of windows."""
         return len(self._keys)
 
+    @property
+    def decisions(self) -> int:
+        """The number of decisions in all windows, drawn items not counted; 0 where the moves alone are learned."""
+        return 0 if self._decisions is None else len(self._decisions)
+
     def _group(self, decisions: Decisions) -> tuple[Rows, Decisions, Rows]:
         """Window keys [W] (user * 2**32 + window number), decisions sorted by window, bounds [W + 1]."""
         half = self.log.contract.history_length // 2

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.accelerate import Accelerator
 from models.augment import hide_events
+from models.behaviour import prior_l2
 from models.calibrate import calibrate, in_brief
 from models.datasets.dataset import Dataset
 from models.encode import Arrays
@@ -63,6 +64,8 @@ def train(
         history["pretrain"] = _pretrain(network, log, split, run, config, report)
     left = config.minutes - (time.monotonic() - started) / 60
     schedule = replace(schedule_of(config), minutes=max(left, config.minutes / 4))
+    if config.table_l2 < 0:
+        schedule = replace(schedule, table_l2=prior_l2(learn.decisions * (1 + contract.negatives)))
     history["train"] = _fit(network, network.losses_of, learn, check, schedule, "train", run, config, report)
     served = Served(network)
     asked = decisions_of(dataset, log, split.validation, split.test, 100_000, horizon_days=config.horizon_days)
@@ -133,7 +136,7 @@ def _pretrain(
     moves = event_decisions(log)
     learn = Windows(log, None, moves.between(0.0, split.validation))
     check = Windows(log, None, moves.between(split.validation, split.test))
-    schedule = replace(schedule_of(config), epochs=config.pretrain_epochs, minutes=config.minutes / 2)
+    schedule = replace(schedule_of(config), epochs=config.pretrain_epochs, minutes=config.minutes / 2, table_l2=0.0)
     return _fit(network, network.pretraining_losses, learn, check, schedule, "pretrain", run, config, report)
 
 

@@ -25,7 +25,7 @@ def test_the_configuration_table_is_that_of_the_settings() -> None:
 
 
 def test_the_results_are_those_of_the_benchmark() -> None:
-    assert between("results") == (ROOT / "benchmarks" / "real" / "results.md").read_text(encoding="utf-8")
+    assert between("results") == (ROOT / "benchmarks" / "models" / "results.md").read_text(encoding="utf-8")
 
 
 def test_every_make_target_it_names_exists() -> None:

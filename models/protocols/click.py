@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.accelerate import Accelerator
+from models.behaviour import prior_l2
 from models.calibrate import fit_calibration
 from models.calibration import Calibration
 from models.contract import FIRST, PAD, Behaviour, Contract, Field
@@ -37,7 +38,6 @@ DEFAULTS = TrainConfig(
     batch=1024,
     history_length=2,
     input_dropout=0.3,
-    table_l2=1e-3,
     xla=True,
 )
 PARTS = ("train", "valid", "test")
@@ -211,7 +211,10 @@ def _learn(
         # By order, not by log loss: what is over-confident is calibrated in the end.
         return {"val_loss": -found["auc"], "val_logloss": found["logloss"]}
 
-    fit = Fit(network, network.losses_of, schedule_of(config), Accelerator(xla=config.xla), "click")
+    schedule = schedule_of(config)
+    if config.table_l2 < 0:
+        schedule = replace(schedule, table_l2=prior_l2(rows))
+    fit = Fit(network, network.losses_of, schedule, Accelerator(xla=config.xla), "click")
     return fit.run(lambda: ahead(_batches(table, config, rng)), rows // config.batch, check, report)
 
 
