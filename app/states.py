@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self, cast
+from typing import Literal, Protocol, Self
 
 import structlog
 
+from app.coalescing import Coalescer
 from app.errors import CacheUnavailable
 from app.invalidations import Invalidations, user_key
 from app.redis import Cache, ResponseError
@@ -104,6 +105,7 @@ class RedisStates:
         self.invalidations = Invalidations(cache, ttl, on_waiting=on_waiting)
         self.corrupt = 0
         self._cache = cache
+        self._reads = Coalescer(cache)
         self._field = f"s:{model_key}"
         self._codec = StateCodec(contract)
         self._ttl = ttl
@@ -156,13 +158,12 @@ class RedisStates:
 
     async def _read(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         try:
-            reply = await self._cache.ask(lambda redis: redis.hmget(user_key(user_id), ["g", self._field]))
+            generation, blob = await self._reads.fields(user_key(user_id), ("g", self._field))
         except CacheUnavailable as error:
             if isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith("WRONGTYPE"):
                 self._count_corrupt("no hash")
                 return None, None
             raise
-        generation, blob = cast("list[bytes | None]", reply)  # bytes, as the client decodes nothing
         return generation, blob
 
     async def _begin(self, user_id: str) -> bytes:
