@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import Contract
+from models.encode import Arrays
 from models.explanation import Explanation
 from models.vocabulary import Ids
 
@@ -77,6 +78,13 @@ class Outcomes:
         self.columns = columns
         self._targets = contract.targets
         self._values = contract.values
+
+    @classmethod
+    def merged(cls, one: tuple[Ids, Arrays], other: tuple[Ids, Arrays], contract: Contract) -> Outcomes:
+        """The outcomes of two sets of candidates, in any order; an item of both has those of the first."""
+        ids, first = np.unique(np.concatenate([one[0], other[0]]), return_index=True)
+        columns = {name: np.concatenate([one[1][name], other[1][name]])[first] for name in one[1]}
+        return cls(ids, columns, contract)
 
     def rows(self, ids: Ids) -> NDArray[np.intp]:
         """The places, shape [n], of n ids that are all among the candidates."""

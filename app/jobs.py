@@ -14,13 +14,17 @@ from models.encode import Arrays, Moment
 from models.vocabulary import Ids
 
 
-class Retrieve(NamedTuple):
-    """Candidates for one state, shape [L, width], of ``length`` events; ``allowed`` [V], None allows all."""
+class Recommend(NamedTuple):
+    """Items for one state, shape [L, width], of ``length`` events: the best ``wanted`` that are ``allowed``.
+
+    ``allowed`` has the shape [V]; None allows all.
+    """
 
     state: NDArray[Any]
     length: int
     moment: Moment
     allowed: NDArray[np.bool_] | None
+    wanted: int
 
 
 class Score(NamedTuple):
@@ -43,7 +47,7 @@ class Explain(NamedTuple):
     newcomers: Sequence[ItemContent]
 
 
-def asked(jobs: Sequence[Retrieve] | Sequence[Score] | Sequence[Explain]) -> Arrays:
+def asked(jobs: Sequence[Recommend] | Sequence[Score] | Sequence[Explain]) -> Arrays:
     """What every signature is asked with: ``lengths`` [B], ``context`` [B, F] and ``since`` [B]."""
     return {
         "lengths": np.array([job.length for job in jobs], np.int32),
@@ -52,12 +56,12 @@ def asked(jobs: Sequence[Retrieve] | Sequence[Score] | Sequence[Explain]) -> Arr
     }
 
 
-def stacked(jobs: Sequence[Retrieve] | Sequence[Score]) -> Arrays:
+def stacked(jobs: Sequence[Recommend] | Sequence[Score]) -> Arrays:
     """:func:`asked` and ``state`` [B, L, width]."""
     return {"state": np.stack([job.state for job in jobs]), **asked(jobs)}
 
 
-def masks(jobs: Sequence[Retrieve], everything: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def masks(jobs: Sequence[Recommend], everything: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """``allowed`` [B, V], or [1, V] where all jobs allow the same."""
     each = [everything if job.allowed is None else job.allowed for job in jobs]
     return each[0][None] if all(mask is each[0] for mask in each) else np.stack(each)
@@ -78,6 +82,16 @@ def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> 
         row[new] = seat + len(guests) + np.arange(len(new))
         guests += [job.newcomers[i] for i in job.candidates[new] - first]
     return candidates, guests
+
+
+def shares(found: Arrays, jobs: Sequence[Recommend]) -> list[tuple[Ids, Arrays]]:
+    """For each job the allowed ones among the items found [B, C], at most as many as it wanted, and their outcomes."""
+    parts = []
+    for row, job in enumerate(jobs):
+        allowed = int(np.isfinite(found["scores"][row, : job.wanted]).sum())  # what is not, comes last
+        outcomes = {n: c[row, :allowed] for n, c in found.items() if n not in {"items", "scores"}}
+        parts.append((found["items"][row, :allowed], outcomes))
+    return parts
 
 
 def unpadded(columns: Arrays, jobs: Sequence[Score]) -> list[Arrays]:

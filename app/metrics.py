@@ -42,7 +42,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "foretell_stage_seconds",
-            "Time of one stage of a prediction: cache, history, encode, retrieve, score, rank or explain.",
+            "Time of one stage of a prediction: cache, history, encode, recommend, score, rank or explain.",
             ["stage"],
             buckets=SECONDS,
             registry=r,

@@ -32,10 +32,20 @@ class Model(Protocol):
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
         ...
 
-    async def retrieve(
-        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[Any] | None, *, deadline: float
-    ) -> tuple[Ids, NDArray[Any]]:
-        """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
+    async def recommend(
+        self,
+        state: NDArray[Any],
+        length: int,
+        moment: Moment,
+        allowed: NDArray[Any] | None,
+        count: int,
+        *,
+        deadline: float,
+    ) -> tuple[Ids, dict[str, NDArray[Any]]]:
+        """At most ``count`` items of the vocabulary, best guess first, shape [n], with outcomes as of :meth:`score`.
+
+        ``allowed`` has shape [V], None allows all; fewer come where few are allowed.
+        """
         ...
 
     async def score(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +23,7 @@ from app.schemas import PredictRequest
 from app.settings import Settings
 from app.visitor import Degraded, Visitor, Visitors
 from models.contract import UNKNOWN
-from models.encode import Moment, encode_context
+from models.encode import Arrays, Moment, encode_context
 from models.vocabulary import Ids
 
 
@@ -75,8 +76,7 @@ class Predictor:
         moment = self._moment(request, visitor, now)
         named = await self._find(request, deadline, degraded)
         filtered = self._filter(request, visitor)
-        pool = await self._pool(request, visitor, moment, named, filtered, deadline)
-        outcomes = await self._score(visitor, moment, named, pool, deadline)
+        pool, outcomes = await self._judge(request, visitor, moment, named, filtered, deadline)
         groups = await self._groups(request, named, pool, deadline, degraded)
         recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
         predictions = _predictions(request.items, named.ids, outcomes)
@@ -132,7 +132,7 @@ class Predictor:
         types = [self._contract.type_id(name) for name in request.filters.exclude_seen]
         return Filtered(request.filters, self._offer, visitor.items(types), self._contract.items)
 
-    async def _pool(
+    async def _judge(
         self,
         request: PredictRequest,
         visitor: Visitor,
@@ -140,31 +140,38 @@ class Predictor:
         named: Named,
         filtered: Filtered,
         deadline: float,
-    ) -> Ids:
-        """What recommendations are chosen from, shape [n], best guess first: retrieved candidates, or named items."""
+    ) -> tuple[Ids, Outcomes]:
+        """What recommendations are chosen from, shape [n], and what the model expects of it and of the named items."""
         if request.rank == "items":
-            return filtered.of(named)
-        with self._metrics.stage("retrieve"):
-            async with deadlines.within(deadline):
-                ids, scores = await self._model.retrieve(
-                    visitor.state, visitor.length, moment, filtered.mask, deadline=deadline
-                )
-        found: Ids = ids[np.isfinite(scores)]  # fewer than K where few are allowed
-        return found[: max(request.k, self._settings.candidates)]
+            return filtered.of(named), Outcomes(*await self._score(visitor, moment, named, deadline), self._contract)
+        count = max(request.k, self._settings.candidates)
+        (pool, columns), own = await asyncio.gather(
+            self._recommend(visitor, moment, filtered, count, deadline), self._score(visitor, moment, named, deadline)
+        )
+        return pool, Outcomes.merged((pool, columns), own, self._contract)
 
-    async def _score(self, visitor: Visitor, moment: Moment, named: Named, pool: Ids, deadline: float) -> Outcomes:
-        """What the model expects of named items and pool together: of C candidates, ascending and unique."""
-        candidates = np.unique(np.concatenate([np.fromiter(named.ids.values(), np.int32), pool]))
-        if not len(candidates):
+    async def _recommend(
+        self, visitor: Visitor, moment: Moment, filtered: Filtered, count: int, deadline: float
+    ) -> tuple[Ids, Arrays]:
+        """The best of the catalogue, best guess first, and their outcomes."""
+        with self._metrics.stage("recommend"):
+            async with deadlines.within(deadline):
+                return await self._model.recommend(
+                    visitor.state, visitor.length, moment, filtered.mask, count, deadline=deadline
+                )
+
+    async def _score(self, visitor: Visitor, moment: Moment, named: Named, deadline: float) -> tuple[Ids, Arrays]:
+        """The named items, each once, and their outcomes."""
+        items = np.unique(np.fromiter(named.ids.values(), np.int32))
+        if not len(items):
             names = (*self._contract.targets, *self._contract.values)
-            return Outcomes(candidates, dict.fromkeys(names, np.zeros(0, np.float32)), self._contract)
+            return items, dict.fromkeys(names, np.zeros(0, np.float32))
         newcomers = list(named.newcomers.values())
         with self._metrics.stage("score"):
             async with deadlines.within(deadline):
-                columns = await self._model.score(
-                    visitor.state, visitor.length, moment, candidates, newcomers, deadline=deadline
+                return items, await self._model.score(
+                    visitor.state, visitor.length, moment, items, newcomers, deadline=deadline
                 )
-        return Outcomes(candidates, columns, self._contract)
 
     async def _groups(
         self, request: PredictRequest, named: Named, pool: Ids, deadline: float, degraded: Degraded

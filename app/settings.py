@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         default=100, ge=1, le=10_000, description="Retrieved items that are scored for each request."
     )
     max_batch: int = Field(default=32, ge=1, le=4096, description="Most requests computed together by the model.")
+    xla: bool = Field(
+        default=False,
+        description="Compile the model with XLA at start: answers cost the model about half, the start half a minute.",
+    )
     queue_limit: int = Field(
         default=1024, ge=1, le=1_000_000, description="Requests that may wait for the model; more get 503."
     )

@@ -108,7 +108,7 @@ class Attribution:
         context = tf.repeat(tf.where(said, question.context, tf.gather(self.scenes, scene)), copies, axis=0)
         context = tf.ensure_shape(context, [None, self.fields])
         since = tf.fill([rows * copies], question.since)
-        past = Past.whole(state, tf.repeat(lengths, copies), since, 1)
+        past = Past.whole(state, tf.repeat(lengths, copies), since)
         logits = self.network.score(past, candidates._replace(context=context[:, None]), table)
         targets = len(self.contract.targets)
         logits = tf.reshape(logits[..., :targets], [1, rows * copies, targets])

@@ -133,7 +133,7 @@ class Behaviour(Network):
         fields = [scale * table(context[..., i]) for i, table in enumerate(self.context_tables)]  # F times [B, D, W]
         asked = tf.add_n([vectors, *fields])
         wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
-        user = past.newest
+        user = tf.broadcast_to(past.newest, tf.shape(vectors))
         matches = match_features(
             *past.events, past.ages, past.visible, items, categories, len(self.contract.behaviours)
         )

@@ -76,7 +76,7 @@ class Served(tf.Module):  # type: ignore[misc]
         """
         known = tf.shape(allowed)[1]
         catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
-        scores = self.network.catalogue_scores(Past.whole(state, lengths, since, 1), context, catalogue)  # [B, V']
+        scores = self.network.catalogue_scores(Past.whole(state, lengths, since), context, catalogue)  # [B, V']
         scores = tf.where(allowed, scores, -float("inf"))
         best = tf.math.top_k(scores, self.contract.retrieval_size)
         return {"items": best.indices, "scores": best.values}
@@ -92,7 +92,7 @@ class Served(tf.Module):  # type: ignore[misc]
             tf.gather(self.numbers, candidates),
             tf.repeat(context[:, None], count, axis=1),
         )
-        logits = self.network.score(Past.whole(state, lengths, since, count), items, self.categories)
+        logits = self.network.score(Past.whole(state, lengths, since), items, self.categories)
         targets, values = self.contract.targets, self.contract.values
         chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
         outputs = {name: chances[..., i] for i, name in enumerate(targets)}

@@ -115,16 +115,22 @@ def match_features(
     for level in range(categories.shape[1]):
         known = own[:, :, None, level] >= FIRST
         same.append((past[:, None, :, level] == own[:, :, None, level]) & known)
-    weights = [tf.cast(visible, tf.float32) * weight for weight in fading(ages)]  # [B, D or 1, L] each
+    shown = tf.cast(visible, tf.float32)  # [B, D or 1, L]
+    weights = [shown * weight for weight in fading(ages)]  # [B, D or 1, L] each
+    one_moment = ages.shape[1] == 1 and visible.shape[1] == 1
+    if one_moment:  # as in serving: events are weighed once, not for each candidate
+        weighed = tf.concat([weight[:, 0, :, None] * onehot for weight in weights], axis=-1)  # [B, L, (1 + H) * T]
 
-    def counts(seen: Tensor | float) -> list[Tensor]:
-        return [tf.math.log1p(tf.matmul(seen * weight, onehot)) for weight in weights]  # [B, D or 1, T] each
+    def counts(seen: Tensor) -> Tensor:
+        """log1p of the counts [B, D, (1 + H) * T] of the events ``seen`` [B, D, L]."""
+        if one_moment:
+            return tf.math.log1p(tf.matmul(seen, weighed))
+        return tf.math.log1p(tf.concat([tf.matmul(seen * weight, onehot) for weight in weights], axis=-1))
 
     parts = []
     for match in same:
         seen = tf.cast(match, tf.float32)  # [B, D, L]
-        parts += counts(seen)
-        parts.append(tf.reduce_max(seen * weights[0] * nearness, axis=-1, keepdims=True))
-    total = tf.concat(counts(1.0), axis=-1)
+        parts += [counts(seen), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
+    total = counts(tf.ones_like(shown))
     shape = tf.concat([tf.shape(candidates), [behaviours * len(weights)]], axis=0)
     return tf.concat([*parts, tf.broadcast_to(total, shape)], axis=-1)

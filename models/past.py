@@ -25,7 +25,7 @@ class Events(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Encoded histories, and how much of them each decision sees.
+    """Encoded histories, and how much of them each decision sees; D is 1 where all decisions see the same.
 
     Attributes:
         state: float32 [B, L, width]; ``valid`` marks the slots that hold an event, bool [B, L].
@@ -39,12 +39,15 @@ class Past:
     since: Tensor
 
     @classmethod
-    def whole(cls, state: Tensor, lengths: Tensor, since: Tensor, decisions: Tensor) -> Past:
-        """Serving's case: each of ``decisions`` many decisions sees all ``lengths`` [B] events, ``since`` [B] hours."""
+    def whole(cls, state: Tensor, lengths: Tensor, since: Tensor) -> Past:
+        """Serving's case: one moment (D = 1), ``since`` [B] hours after the newest of ``lengths`` [B] events.
+
+        It holds for any number of candidates.
+        """
         length = tf.shape(state)[1]
         valid = tf.range(length) >= length - lengths[:, None]
-        prefix = tf.fill([tf.shape(state)[0], decisions], length - 1)
-        return cls(tf.cast(state, tf.float32), valid, prefix, tf.repeat(since[:, None], decisions, axis=1))
+        prefix = tf.fill([tf.shape(state)[0], 1], length - 1)
+        return cls(tf.cast(state, tf.float32), valid, prefix, since[:, None])
 
     @property
     def rows(self) -> Tensor:

@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 #: What a window shows of its events.
 HISTORY = ("items", "types", "gaps", "values", "ages")
 #: A batch of short windows has at most so many times the rows of one of full windows.
-MAX_ROWS = 8
+MAX_ROWS = 16
 #: Room for moves in a batch, as a multiple of their mean number.
 SLACK = 1.15
 

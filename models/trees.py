@@ -81,7 +81,7 @@ class Trees(Scorer):
     def _retrieve(self, inputs: Arrays) -> Arrays:
         """The best items by the objective; equal ones in the order of their ids."""
         contract, size = self.log.contract, self.log.contract.retrieval_size
-        past = _past(inputs, 1)
+        past = _past(inputs)
         found = np.empty((len(inputs["state"]), size), np.int32)
         scores = np.empty(found.shape, np.float32)
         allowed = np.broadcast_to(inputs["allowed"], (len(found), contract.items))
@@ -162,7 +162,7 @@ def feature_rows(
     numbers = rounded(content["numbers"])[items]  # [B, C, 3]
     if popularity is not None:
         numbers[..., POPULARITY] = popularity
-    past = _past(inputs, items.shape[1])
+    past = _past(inputs)
     scene = np.repeat(inputs["context"], items.shape[1], axis=0)
     candidates = Candidates(tf.constant(items), tf.constant(numbers), tf.constant(numbers), scene)
     features = decision_features(contract, past, candidates, tf.constant(content["categories"])).numpy()
@@ -179,9 +179,9 @@ def _encode(inputs: Arrays) -> Arrays:
     return {"state": pack_tail(*(tf.constant(inputs[name]) for name in ("items", "types", "ages"))).numpy()}
 
 
-def _past(inputs: Arrays, decisions: int) -> Past:
+def _past(inputs: Arrays) -> Past:
     state, lengths, since = (tf.constant(inputs[name]) for name in ("state", "lengths", "since"))
-    return Past.whole(state, lengths, since, decisions)
+    return Past.whole(state, lengths, since)
 
 
 def _beside(features: Floats, context: NDArray[np.int32], places: NDArray[Any]) -> Floats:

@@ -95,16 +95,20 @@ class FakeRuntime:
         tail = (arrays["ages"], arrays["types"], items // ITEM_BASE, items % ITEM_BASE)
         return np.stack(tail, axis=1).astype(np.float32)
 
-    async def retrieve(
-        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[Any] | None, *, deadline: float
-    ) -> tuple[Ids, NDArray[Any]]:
+    async def recommend(
+        self,
+        state: NDArray[Any],
+        length: int,
+        moment: Moment,
+        allowed: NDArray[Any] | None,
+        count: int,
+        *,
+        deadline: float,
+    ) -> tuple[Ids, dict[str, NDArray[Any]]]:
         """See :class:`app.model.Model`."""
-        await self._work()
         ids = np.arange(FIRST, CONTRACT.items, dtype=np.int32)
-        mask = np.ones(CONTRACT.items, np.bool_) if allowed is None else allowed
-        scores = np.where(mask[ids], -ids, -np.inf).astype(np.float32)
-        order = np.argsort(-scores, kind="stable")
-        return ids[order], scores[order]
+        best = ids[allowed[ids]] if allowed is not None else ids
+        return best[:count], await self.score(state, length, moment, best[:count], deadline=deadline)
 
     async def score(
         self,

@@ -188,7 +188,7 @@ async def test_an_explanation_that_comes_too_late_is_not_begun(real: tuple[Runti
 
 def test_a_model_of_before_explanations_still_serves(real: tuple[Runtime, Log]) -> None:
     runtime, _ = real
-    less = {name: function for name, function in runtime._module.signatures.items() if name != "explain"}
+    less = {name: function for name, function in runtime._functions._module.signatures.items() if name != "explain"}
     verify_signatures(SimpleNamespace(signatures=less), runtime.artifact.contract)
     with pytest.raises(StartupError, match="'score'"):
         verify_signatures(

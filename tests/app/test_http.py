@@ -130,7 +130,7 @@ async def test_metrics_are_prometheus_text(house: House) -> None:
     await house.predict(user_id="u")
     response = await house.client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert 'foretell_stage_seconds_count{stage="score"} 1.0' in response.text
+    assert 'foretell_stage_seconds_count{stage="recommend"} 1.0' in response.text
 
 
 async def _document(house: House) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue import ItemContent
-from app.jobs import Retrieve, Score, masks, seated, unpadded
+from app.jobs import Recommend, Score, masks, seated, shares, unpadded
 from models.encode import Moment
 
 MOMENT = Moment(np.zeros(0, np.int32), 0.0)
@@ -35,6 +35,15 @@ def test_every_candidate_finds_its_own_newcomer_and_its_own_numbers(lists: list[
 
 def test_masks_are_shared_where_all_allow_everything() -> None:
     everything, few = np.ones(V, bool), np.zeros(V, bool)
-    free, strict = Retrieve(STATE, 0, MOMENT, None), Retrieve(STATE, 0, MOMENT, few)
+    free, strict = Recommend(STATE, 0, MOMENT, None, 3), Recommend(STATE, 0, MOMENT, few, 3)
     assert masks([free, free], everything).shape == (1, V)
     assert masks([free, strict], everything).tolist() == [everything.tolist(), few.tolist()]
+
+
+def test_everybody_gets_as_many_items_as_they_want_and_are_allowed() -> None:
+    scores = np.array([[3.0, 2.0, 1.0], [3.0, -np.inf, -np.inf]])
+    found = {"items": np.array([[5, 6, 7], [8, 9, 4]]), "scores": scores, "click": np.array([[0.5, 0.4, 0.3]] * 2)}
+    jobs = [Recommend(STATE, 0, MOMENT, None, 2), Recommend(STATE, 0, MOMENT, None, 3)]
+    (first, outcomes), (second, alone) = shares(found, jobs)
+    assert (first.tolist(), outcomes["click"].tolist()) == ([5, 6], [0.5, 0.4])
+    assert (second.tolist(), alone["click"].tolist()) == ([8], [0.5])

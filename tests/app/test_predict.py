@@ -211,7 +211,7 @@ async def test_rank_items_ranks_the_named_items_and_nothing_else(house: House) -
     answer = await house.predict(user_id="u", items=["scarf", "glove", "boot", "scarf"], rank="items")
     assert _items(answer) == ["boot", "scarf", "glove"]
     assert {entry["reason"] for entry in answer["recommendations"]} == {"requested"}
-    assert house.sample("foretell_stage_seconds_count", stage="retrieve") == 0
+    assert house.sample("foretell_stage_seconds_count", stage="recommend") == 0
 
 
 async def test_category_and_price_filters_hold(house: House) -> None:
@@ -300,7 +300,7 @@ async def test_without_both_stores_there_is_still_an_answer(house: House) -> Non
 async def test_every_stage_is_timed(house: House) -> None:
     house.did("u", ("click", "shoe"))
     await house.predict(user_id="u")
-    stages = ("cache", "history", "encode", "retrieve", "score", "rank")
+    stages = ("cache", "history", "encode", "recommend", "rank")
     assert all(house.sample("foretell_stage_seconds_count", stage=stage) for stage in stages)
 
 

@@ -21,6 +21,7 @@ from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
 from app.runtime import Runtime, choose_device
+from app.runtime.functions import Functions
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact, publish
 from models.contract import FIRST
@@ -67,14 +68,30 @@ async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_all
     moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
     allowed = np.zeros(runtime.artifact.contract.items, bool)
     allowed[[30, 40]] = True
-    (few, few_scores), (every, every_scores) = await asyncio.gather(
-        runtime.retrieve(state, 2, moment, allowed, deadline=FOREVER),
-        runtime.retrieve(state, 2, moment, None, deadline=FOREVER),
+    (few, _), (every, outcomes) = await asyncio.gather(
+        runtime.recommend(state, 2, moment, allowed, 100, deadline=FOREVER),
+        runtime.recommend(state, 2, moment, None, 100, deadline=FOREVER),
     )
-    assert set(few[np.isfinite(few_scores)].tolist()) == {30, 40}
-    assert np.isfinite(every_scores).all()
+    assert set(few.tolist()) == {30, 40}
     assert (every >= FIRST).all()
-    assert len(set(every.tolist())) == len(every)
+    assert len(set(every.tolist())) == len(every) == len(outcomes["click"]) == 100
+
+
+async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_begins_with_the_same(
+    runtime: Runtime,
+) -> None:
+    """Compiled in one for up to 100 items, as it was saved for more, and scored by name: the same numbers."""
+    state = await runtime.encode(scene(runtime, [7, 8, 9]), deadline=FOREVER)
+    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
+    few, outcomes = await runtime.recommend(state, 3, moment, None, 100, deadline=FOREVER)
+    many, more = await runtime.recommend(state, 3, moment, None, 200, deadline=FOREVER)
+    scored = await runtime.score(state, 3, moment, few, deadline=FOREVER)
+    assert (len(few), len(many)) == (100, 200)
+    assert len(set(few.tolist()) - set(many[:102].tolist())) == 0  # equal scores may change places
+    for name, column in scored.items():
+        np.testing.assert_allclose(outcomes[name], column, rtol=1e-4, atol=1e-6)
+    by_item = dict(zip(many.tolist(), more["click"].tolist(), strict=True))
+    np.testing.assert_allclose([by_item[item] for item in few.tolist()], outcomes["click"], rtol=1e-4)
 
 
 def newcomer(runtime: Runtime, place: int) -> ItemContent:
@@ -120,14 +137,14 @@ def test_no_request_ever_gets_what_was_computed_for_another(
 async def test_a_long_list_makes_no_batch_larger(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven short requests beside 5,000 candidates; all padded to the longest would be 40,000 rows."""
     rows: list[int] = []
-    call = runtime._call
+    call = Functions.__call__
 
-    def recorded(name: str, arrays: Arrays) -> Arrays:
+    def recorded(functions: Functions, name: str, arrays: Arrays) -> Arrays:
         if name == "score":
             rows.append(arrays["candidates"].size)
-        return call(name, arrays)
+        return call(functions, name, arrays)
 
-    monkeypatch.setattr(runtime, "_call", recorded)
+    monkeypatch.setattr(Functions, "__call__", recorded)
     await asyncio.gather(ask(runtime, (FIRST, 4900, 0)), *(ask(runtime, (FIRST, 100, 0)) for _ in range(7)))
     assert max(rows) <= 32 * 100
     assert sum(rows) >= 4900 + 7 * 100
@@ -252,7 +269,7 @@ def test_signatures_that_are_not_the_contracts_are_told(
 ) -> None:
     contract = replace(runtime.artifact.contract, **change)
     with pytest.raises(StartupError, match=sentence):
-        verify_signatures(runtime._module, contract)
+        verify_signatures(runtime._functions._module, contract)
 
 
 def test_a_saved_model_tensorflow_cannot_read_is_one_sentence(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_the_printed_requests_work_and_a_second_run_finds_the_first_ones_data(
         assert send(events).json()["duplicates"] == 1
 
         text = send(metrics).text
-        for stage in ("cache", "history", "encode", "retrieve", "score", "rank"):
+        for stage in ("cache", "history", "encode", "recommend", "rank"):
             assert f'foretell_stage_seconds_count{{stage="{stage}"}}' in text
         for outcome in ("hit", "miss", "stale"):
             assert re.search(rf'foretell_state_lookups_total{{outcome="{outcome}"}} [1-9]', text)

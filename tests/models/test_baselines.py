@@ -32,7 +32,7 @@ AGES = tf.zeros([4])
 
 def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) -> None:
     """So long ago that whatever fades has gone."""
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([1e6]), 1)
+    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([1e6]))
     items = tf.constant([[2]])
     numbers = tf.gather(NUMBERS, items)
     candidates = Candidates(items, numbers, numbers, tf.zeros([1, 1, 5], tf.int32))
@@ -56,7 +56,7 @@ def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) 
 
 
 def test_the_catalogue_has_the_features_of_each_of_its_items(contract: Contract) -> None:
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([30.0]), 5)
+    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([30.0]))
     items = tf.range(5)[None]
     each = decision_features(contract, past, Candidates(items, None, NUMBERS[None], None), CATEGORIES)[0]
     catalogue = Catalogue(NUMBERS, CATEGORIES, NUMBERS)
@@ -108,7 +108,7 @@ def test_popularity_orders_the_catalogue_by_popularity(log: Log) -> None:
     network = Popularity(log.contract, log.content)
     build_variables(network)
     length = log.contract.history_length
-    past = Past.whole(tf.zeros([2, length, 4]), tf.zeros([2], tf.int32), tf.zeros([2]), 1)
+    past = Past.whole(tf.zeros([2, length, 4]), tf.zeros([2], tf.int32), tf.zeros([2]))
     catalogue = Catalogue(network.numbers, network.categories, network.numbers)
     scores = network.catalogue_scores(past, tf.zeros([2, len(log.contract.fields)], tf.int32), catalogue).numpy()
     counts = np.bincount(log.items[log.at < np.quantile(log.at, 0.79)], minlength=log.contract.items)

@@ -89,3 +89,17 @@ def test_the_tail_of_a_state_survives_float16() -> None:
     for got, want in zip(found[:2], (items, types), strict=True):
         np.testing.assert_array_equal(got, want)
     np.testing.assert_allclose(found[2], ages, rtol=1 / 2048)
+
+
+def test_candidates_that_share_a_moment_get_what_each_gets_alone() -> None:
+    rng = np.random.default_rng(1)
+    items, types = rng.integers(2, 5, (2, 6)), rng.integers(2, 4, (2, 6))
+    ages, visible = rng.uniform(0, 500, (2, 1, 6)).astype(np.float32), rng.random((2, 1, 6)) < 0.7
+    candidates = tf.constant([[2, 3, 4]] * 2)
+
+    def features(copies: int) -> np.ndarray:
+        history = (tf.constant(items, tf.int32), tf.constant(types, tf.int32))
+        moment = (tf.constant(np.repeat(array, copies, axis=1)) for array in (ages, visible))
+        return np.asarray(match_features(*history, *moment, candidates, CATEGORIES, 2))
+
+    np.testing.assert_allclose(features(1), features(3), rtol=1e-5, atol=1e-6)

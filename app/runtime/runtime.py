@@ -1,12 +1,13 @@
-"""The model at run time: load, verify, warm up, run. The only file that imports TensorFlow."""
+"""The loaded model behind queues: what requests ask for meets in batches here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from app import jobs
@@ -15,18 +16,14 @@ from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
+from app.runtime.device import choose_device
+from app.runtime.functions import Functions
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
 from models.contract import FIRST, UNKNOWN
 from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
-from models.quiet import quiet_start
 from models.vocabulary import Ids
-
-with quiet_start():
-    import tensorflow as tf
-
-    tf.config.list_physical_devices()  # says which devices it looked for
 
 #: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
 TURN = 1024
@@ -41,18 +38,19 @@ class Runtime:
     Explanations have another, one at a time, so that nobody's prediction waits for them.
     """
 
-    def __init__(self, artifact: Artifact, module: Any, device: str, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, artifact: Artifact, functions: Functions, device: str, settings: Settings, metrics: Metrics
+    ) -> None:
         self.artifact = artifact
         self.device = device
-        self._module = module
+        self._functions = functions
         self._contract = artifact.contract
         self._everything = np.arange(artifact.contract.items) >= FIRST
-        self._signatures = {n: module.signatures[n] for n in self._contract.signatures() if n in module.signatures}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
-        self._retrieve = Batcher(
-            "retrieve", self._run_retrieve, self._executor, metrics, max_batch=size, queue_limit=limit
+        self._recommend = Batcher(
+            "recommend", self._run_recommend, self._executor, metrics, max_batch=size, queue_limit=limit
         )
         rows = max(TURN, size * settings.candidates)
         self._score = Batcher(
@@ -69,10 +67,9 @@ class Runtime:
         self._explain = Batcher(
             "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
         )
-        self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
+        # A seat for each newcomer that a batch can have, and one for each of an explanation.
         self._explain_seats = artifact.contract.items + rows
-        for table in self._tables.values():  # a seat for each newcomer that a batch can have, and an explanation
-            table.assign(tf.pad(table, [[0, rows + TURN], [0, 0]]))
+        functions.grow(rows + TURN)
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -93,11 +90,11 @@ class Runtime:
                 f"TensorFlow cannot load {artifact.saved_model}: {str(error).splitlines()[0]}"
             ) from error
         verify_signatures(module, artifact.contract)
-        runtime = cls(artifact, module, device, settings, metrics)
-        runtime._warm_up(settings.max_batch, settings.candidates)
-        functions = {name: _caller(runtime._call, name) for name in runtime._signatures}
+        functions = Functions(module, artifact.contract, settings.candidates, settings.max_batch, xla=settings.xla)
+        runtime = cls(artifact, functions, device, settings, metrics)
+        functions.warm_up()
         try:
-            replay(artifact.golden(), artifact.contract, artifact.vocabulary, functions)
+            replay(artifact.golden(), artifact.contract, artifact.vocabulary, functions.by_signature())
         except GoldenError as error:
             raise StartupError(f"{artifact.path}: {error}") from error
         return runtime
@@ -111,11 +108,19 @@ class Runtime:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
         return await self._encode.submit(arrays, deadline=deadline)
 
-    async def retrieve(
-        self, state: NDArray[Any], length: int, moment: Moment, allowed: NDArray[np.bool_] | None, *, deadline: float
-    ) -> tuple[Ids, NDArray[Any]]:
-        """Internal ids and scores, each of shape [K], best first; ``allowed`` has shape [V], None allows all."""
-        return await self._retrieve.submit(jobs.Retrieve(state, length, moment, allowed), deadline=deadline)
+    async def recommend(
+        self,
+        state: NDArray[Any],
+        length: int,
+        moment: Moment,
+        allowed: NDArray[np.bool_] | None,
+        count: int,
+        *,
+        deadline: float,
+    ) -> tuple[Ids, dict[str, NDArray[Any]]]:
+        """The best allowed items for a state, best first, and their outcomes; see :meth:`app.model.Model.recommend`."""
+        job = jobs.Recommend(state, length, moment, allowed, count)
+        return await self._recommend.submit(job, deadline=deadline)
 
     async def score(
         self,
@@ -142,7 +147,7 @@ class Runtime:
     @property
     def explains(self) -> bool:
         """Whether the artifact can explain itself; one that was exported before there was such a thing cannot."""
-        return "explain" in self._signatures
+        return "explain" in self._functions
 
     async def explain(
         self,
@@ -160,30 +165,27 @@ class Runtime:
 
     # What runs on the TensorFlow threads.
 
-    def _call(self, name: str, arrays: Arrays) -> Arrays:
-        inputs = self._contract.signatures()[name].inputs
-        tensors = {key: tf.constant(arrays[key], spec.dtype) for key, spec in inputs.items()}
-        return {key: tensor.numpy() for key, tensor in self._signatures[name](**tensors).items()}
-
     def _run_encode(self, batch: Sequence[Arrays]) -> list[NDArray[Any]]:
-        return list(self._call("encode", {key: np.stack([job[key] for job in batch]) for key in batch[0]})["state"])
+        inputs = {name: np.stack([job[name] for job in batch]) for name in batch[0]}
+        return list(self._functions("encode", inputs)["state"])
 
-    def _run_retrieve(self, batch: Sequence[jobs.Retrieve]) -> list[tuple[Ids, NDArray[Any]]]:
-        found = self._call("retrieve", {**jobs.stacked(batch), "allowed": jobs.masks(batch, self._everything)})
-        return list(zip(found["items"], found["scores"], strict=True))
+    def _run_recommend(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
+        inputs = {**jobs.stacked(batch), "allowed": jobs.masks(batch, self._everything)}
+        found = self._functions.recommend(inputs, max(job.wanted for job in batch))
+        return jobs.shares(found, batch)
 
     def _run_score(self, batch: Sequence[jobs.Score]) -> list[Arrays]:
         candidates, guests = jobs.seated(batch, self._contract.items, self._contract.items)
         if guests:
             self._seat(guests, self._contract.items)
-        return jobs.unpadded(self._call("score", {**jobs.stacked(batch), "candidates": candidates}), batch)
+        return jobs.unpadded(self._functions("score", {**jobs.stacked(batch), "candidates": candidates}), batch)
 
     def _run_explain(self, batch: Sequence[jobs.Explain]) -> list[Arrays]:
         candidates, guests = jobs.seated(batch, self._contract.items, self._explain_seats)
         if guests:
             self._seat(guests, self._explain_seats)
         inputs = {name: np.stack([job.arrays[name] for job in batch]) for name in batch[0].arrays}
-        found = self._call("explain", inputs | jobs.asked(batch) | {"candidates": candidates})
+        found = self._functions("explain", inputs | jobs.asked(batch) | {"candidates": candidates})
         return [{name: part[row] for name, part in found.items()} for row in range(len(batch))]
 
     def _seat(self, guests: Sequence[ItemContent], first: int) -> None:
@@ -199,59 +201,5 @@ class Runtime:
             self._contract,
         )
         unknown = np.full(len(guests), UNKNOWN, np.int32)
-        rows |= self._call("embed_items", {"items": unknown, **rows})
-        seats = slice(first, first + len(guests))
-        for name, table in self._tables.items():
-            table[seats].assign(rows[name])  # in place; scatter_update would make every later read a copy
-
-    def _warm_up(self, max_batch: int, candidates: int) -> None:
-        """Run every function at the smallest and the largest batch, so that no request pays for a first time."""
-        contract = self._contract
-        length, width = contract.state_shape
-        for size in {1, max_batch}:
-            state = np.zeros((size, length, width), contract.state_dtype)
-            history = {
-                key: np.zeros((size, contract.history_length), spec.dtype)
-                for key, spec in contract.signatures()["encode"].inputs.items()
-            }
-            scene = {
-                "state": state,
-                "lengths": np.zeros(size, np.int32),
-                "context": np.zeros((size, len(contract.fields)), np.int32),
-                "since": np.zeros(size, np.float32),
-            }
-            self._call("encode", history)
-            self._call("retrieve", {**scene, "allowed": self._everything[None]})
-            self._call("score", {**scene, "candidates": np.zeros((size, candidates), np.int32)})
-        self._seat([ItemContent(None, (), None, available=True)], contract.items)
-        if self.explains:
-            nobody = {key: array[0] for key, array in history.items()}
-            moment, asked = Moment(np.zeros(len(contract.fields), np.int32), 0.0), np.zeros(2, np.int32)
-            self._run_explain([jobs.Explain(nobody, contract.history_length, moment, asked, ())])
-
-
-def choose_device(wanted: str) -> str:
-    """Make the GPU or the CPU the device of this process and say which it is, e.g. ``gpu:0 NVIDIA H100`` or ``cpu``.
-
-    GPU memory is allocated as needed. Raises StartupError where a GPU is asked for and TensorFlow finds none.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if wanted == "gpu" and not gpus:
-        raise StartupError(
-            "FORETELL_DEVICE is gpu, but TensorFlow finds no GPU: install the `gpu` extra and the driver, "
-            "or set FORETELL_DEVICE=auto."
-        )
-    if wanted == "cpu" or not gpus:
-        tf.config.set_visible_devices([], "GPU")
-        return "cpu"
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    # TF32, TensorFlow's default from Ampere on, keeps 10 of a float32's 23 bits in matrix products. But golden examples
-    # are recorded on a CPU and must come out within 1e-4, and what is served must be what was evaluated.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return f"gpu:0 {name}"
-
-
-def _caller(call: Callable[[str, Arrays], Arrays], name: str) -> Callable[[Arrays], Arrays]:
-    return lambda arrays: call(name, arrays)
+        rows |= self._functions("embed_items", {"items": unknown, **rows})
+        self._functions.seat(first, rows)

@@ -1,0 +1,160 @@
+"""The functions of a loaded model, numpy in and numpy out, in the form in which they are fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.contract import Contract
+from models.encode import Arrays
+
+Tensors = dict[str, Any]
+
+
+class Functions:
+    """What requests ask of the model, by name: the signatures of the artifact, and ``recommend``.
+
+    ``recommend`` is ``retrieve`` and ``score`` in one graph: the candidates never leave it. What every request needs
+    (``encode``, ``recommend``) is compiled by XLA, which wants to know all sizes: batches are padded to the next power
+    of two, and every size is compiled in the warm-up, so that nothing compiles under traffic. Everything else runs as
+    it was saved, at any size.
+
+    Args:
+        module: the loaded SavedModel.
+        candidates: items that ``recommend`` scores for each row.
+        max_batch: most rows of a batch.
+        xla: whether to compile.
+    """
+
+    def __init__(self, module: Any, contract: Contract, candidates: int, max_batch: int, *, xla: bool) -> None:
+        self._module = module  # a function alone does not keep its variables alive
+        self._contract = contract
+        self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
+        self._sizes = [2**power for power in range(max_batch.bit_length()) if 2**power < max_batch] + [max_batch]
+        self._candidates = min(candidates, contract.retrieval_size)
+        self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
+        self._xla = xla
+        self._encode = self._traced(lambda tensors: self._signatures["encode"](**tensors), xla=xla)
+        self._few = self._traced(partial(self._recommend, self._candidates), xla=xla)
+        self._all = self._traced(partial(self._recommend, contract.retrieval_size), xla=False)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the artifact has a signature."""
+        return name in self._signatures
+
+    def __call__(self, name: str, arrays: Arrays) -> Arrays:
+        """The outputs of a signature for a batch."""
+        if name == "encode":
+            return self._sized(self._encode, self._tensors(name, arrays))
+        tensors = {key: tf.constant(array) for key, array in self._tensors(name, arrays).items()}
+        return _arrays(self._signatures[name](**tensors))
+
+    def recommend(self, arrays: Arrays, count: int) -> Arrays:
+        """Inputs of ``retrieve``; of the best items at least ``count``, as far as the model retrieves so many.
+
+        Returns ``items`` and ``scores`` [B, C], best first, -inf for what is not allowed, and ``score``'s outputs of
+        the same items.
+        """
+        if count > self._candidates:
+            inputs = self._tensors("retrieve", arrays).items()
+            return _arrays(self._all({name: tf.constant(array) for name, array in inputs}))
+        rows = len(arrays["state"])
+        allowed = np.broadcast_to(arrays["allowed"], (rows, arrays["allowed"].shape[1]))
+        return self._sized(self._few, self._tensors("retrieve", {**arrays, "allowed": allowed}))
+
+    def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
+        """Functions to replay golden examples with: those that requests use."""
+        plain = {name: partial(self, name) for name in ("encode", "score")}
+        return {**plain, "retrieve": partial(self.recommend, count=1)}
+
+    def grow(self, rows: int) -> None:
+        """Make the tables of the catalogue longer by so many rows, once, before anything is compiled."""
+        for table in self._tables.values():
+            table.assign(tf.pad(table, [[0, rows], [0, 0]]))
+
+    def seat(self, first: int, rows: Arrays) -> None:
+        """Write rows of the catalogue's tables, from ``first`` on."""
+        seats = slice(first, first + len(rows["vectors"]))
+        for name, table in self._tables.items():
+            table[seats].assign(rows[name])  # in place; scatter_update would make every later read a copy
+
+    def warm_up(self) -> None:
+        """Run everything once in every size that it is compiled for, so that no request pays for a first time."""
+        contract = self._contract
+        length, width = contract.state_shape
+        for size in self._sizes if self._xla else (1, self._sizes[-1]):
+            history = {
+                key: np.zeros((size, contract.history_length), spec.dtype)
+                for key, spec in contract.signatures()["encode"].inputs.items()
+            }
+            asked = {
+                "lengths": np.zeros(size, np.int32),
+                "context": np.zeros((size, len(contract.fields)), np.int32),
+                "since": np.zeros(size, np.float32),
+            }
+            scene = {"state": np.zeros((size, length, width), contract.state_dtype), **asked}
+            self("encode", history)
+            for count in (1, contract.retrieval_size):
+                self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, count)
+        for size in (1, self._sizes[-1]):
+            parts = {name: array[:size] for name, array in scene.items()}
+            self("score", {**parts, "candidates": np.zeros((size, self._candidates), np.int32)})
+        one = np.zeros(1, np.int32)
+        empty = {
+            "categories": np.zeros((1, len(contract.category_sizes)), np.int32),
+            "numbers": np.zeros((1, 3), np.float32),
+        }
+        self("embed_items", {"items": one, **empty})
+        if "explain" in self:
+            first = {name: array[:1] for name, array in (history | asked).items()}
+            first["lengths"] = np.array([contract.history_length], np.int32)
+            self("explain", {**first, "candidates": np.zeros((1, 2), np.int32)})
+
+    def _recommend(self, count: int, tensors: Tensors) -> Tensors:
+        found = self._signatures["retrieve"](**tensors)
+        items = found["items"][:, :count]
+        scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
+        scored = self._signatures["score"](**scene, candidates=items)
+        return {"items": items, "scores": found["scores"][:, :count], **scored}
+
+    def _traced(self, function: Callable[[Tensors], Tensors], *, xla: bool) -> Callable[[Tensors], Tensors]:
+        """A graph for each size that comes, as there are only a few."""
+        compiled = tf.function(function, jit_compile=xla, autograph=False)
+        sizes: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+        def run(tensors: Tensors) -> Tensors:
+            shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
+            if shapes not in sizes:
+                sizes[shapes] = compiled.get_concrete_function(tensors)
+            return dict(sizes[shapes](tensors))
+
+        return run if xla else compiled
+
+    def _tensors(self, name: str, arrays: Arrays) -> Arrays:
+        """The inputs of a signature, in its dtypes."""
+        inputs = self._contract.signatures()[name].inputs
+        return {key: np.ascontiguousarray(arrays[key], spec.dtype) for key, spec in inputs.items()}
+
+    def _sized(self, function: Callable[[Tensors], Tensors], arrays: Arrays) -> Arrays:
+        """The outputs for a batch that is padded to the next size, without the padding."""
+        rows = len(next(iter(arrays.values())))
+        size = next(size for size in self._sizes if size >= rows) if self._xla else rows
+        if size > rows:
+            arrays = {name: _longer(array, size) for name, array in arrays.items()}
+        found = function({name: tf.constant(array) for name, array in arrays.items()})
+        return {name: tensor.numpy()[:rows] for name, tensor in found.items()}
+
+
+def _longer(array: Any, rows: int) -> Any:
+    """An array with zeros (False) below, up to so many rows."""
+    longer = np.zeros((rows, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+def _arrays(tensors: Tensors) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
