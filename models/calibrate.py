@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibrate_values import fit_value
 from models.calibration import SEGMENTS, Calibration, Line, segment_of
 from models.calibrators import METHODS, Rows
 from models.golden import Functions
@@ -115,8 +116,9 @@ def calibrate(
     decisions: Decisions,
     examination: NDArray[np.float32],
     advance: Advance | None = None,
-) -> tuple[Calibration, Report]:
-    """:func:`fit_calibration` on what uncalibrated served functions say of ``decisions`` (never those of the test).
+) -> tuple[Calibration, dict[str, Any]]:
+    """:func:`fit_calibration` on what uncalibrated served functions say of ``decisions`` (never those of the test),
+    and :func:`models.calibrate_values.fit_value`; reports by name under ``targets`` and ``values``.
 
     Args:
         examination: chance that each place is looked at [positions], see Network.examined.
@@ -127,10 +129,17 @@ def calibrate(
     if not len(decisions):
         raise ValueError("Nothing happened in the validation time, so there is nothing to calibrate on.")
     scored = Scorer(log, functions).score(decisions, advance)
+    contract, fold = log.contract, _folds(decisions.user)
+    values, sizes = {}, {}
+    for i, name in enumerate(contract.values):
+        scale = contract.value_scales[name]
+        line, sizes[name] = fit_value(scored.values[:, i] / scale, decisions.values[:, i] / scale, fold)
+        if line is not None:
+            values[name] = line
     place = np.clip(decisions.shown, 0, len(examination) - 1)
     lengths = np.minimum(decisions.before, log.contract.history_length)
-    return fit_calibration(
-        log.contract.targets,
+    calibration, report = fit_calibration(
+        contract.targets,
         logits_of(scored.probabilities),
         decisions.labels,
         decisions.weights,
@@ -138,16 +147,18 @@ def calibrate(
         lengths,
         decisions.user,
     )
+    return Calibration(calibration.lines, values), {"targets": report, "values": sizes}
 
 
-def in_brief(report: Report) -> dict[str, Any]:
+def in_brief(report: Mapping[str, Any]) -> dict[str, Any]:
     """What belongs beside validation metrics: they are in-sample now; quality before, after and cross-fitted."""
     return {
         "note": "Fitted on the validation time, so its log loss and ECE are in-sample: read cross-fitted, or the test.",
         "targets": {
             target: {key: rows["all"][key] for key in ("before", "after", "cross-fitted") if key in rows["all"]}
-            for target, rows in report.items()
+            for target, rows in report["targets"].items()
         },
+        "values": report["values"],
     }
 
 

@@ -61,20 +61,23 @@ def segment_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
 
 
 class Calibration:
-    """A line for every target and segment; applied to neutral logits, before the place on the page comes in.
+    """A line for every target and segment, applied to neutral logits before the place on the page comes in; and a
+    line for every value, applied to the log of its expected size.
 
     Args:
         lines: by target, in the contract's order, one :class:`Line` for each of SEGMENTS.
+        values: by value; one that is not there stays as it is.
 
     Raises:
         ValueError: a target that has not a line for every segment.
     """
 
-    def __init__(self, lines: Mapping[str, Sequence[Line]]) -> None:
+    def __init__(self, lines: Mapping[str, Sequence[Line]], values: Mapping[str, Line] | None = None) -> None:
         for target, row in lines.items():
             if len(row) != len(SEGMENTS):
                 raise ValueError(f"The calibration of {target} has {len(row)} lines for {len(SEGMENTS)} segments.")
         self.lines = {target: tuple(row) for target, row in lines.items()}
+        self.values = dict(values or {})
         most = max((len(line.x) for row in self.lines.values() for line in row), default=2)
         shape = (len(SEGMENTS), len(self.lines), most - 1)  # [S, T, P]
         self._starts = np.full(shape, np.inf, np.float32)  # what a line lacks of pieces, no logit reaches
@@ -112,19 +115,33 @@ class Calibration:
         start, height, slope = tf.unstack(tf.gather(pieces, piece, batch_dims=2), axis=-1)  # [B, T, C]
         return tf.transpose(height + slope * (z - start), [0, 2, 1])  # [B, C, T]
 
+    def sized(self, name: str, log_mean: Tensor) -> Tensor:
+        """The calibrated log of a value's expected size, as a part of a TensorFlow graph, any shape; straight lines."""
+        if name not in self.values:
+            return log_mean
+        start, height, slope = (float(column[0]) for column in self.values[name].pieces())
+        return height + slope * (log_mean - start)
+
     def to_json(self) -> dict[str, Any]:
         """Points by target and segment, for the run folder; :meth:`from_json` reads them back to the last bit."""
         return {
-            target: {name: {"x": list(line.x), "y": list(line.y)} for name, line in zip(SEGMENTS, row, strict=True)}
-            for target, row in self.lines.items()
+            "targets": {
+                target: {name: _points(line) for name, line in zip(SEGMENTS, row, strict=True)}
+                for target, row in self.lines.items()
+            },
+            "values": {name: _points(line) for name, line in self.values.items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         """Read what :meth:`to_json` wrote. Raises ValueError or KeyError where a part is missing or makes no sense."""
-        return cls(
-            {
-                target: [Line(tuple(row[name]["x"]), tuple(row[name]["y"])) for name in SEGMENTS]
-                for target, row in data.items()
-            }
-        )
+        lines = {target: [_line(row[name]) for name in SEGMENTS] for target, row in data["targets"].items()}
+        return cls(lines, {name: _line(points) for name, points in data["values"].items()})
+
+
+def _points(line: Line) -> dict[str, list[float]]:
+    return {"x": list(line.x), "y": list(line.y)}
+
+
+def _line(points: Mapping[str, Sequence[float]]) -> Line:
+    return Line(tuple(points["x"]), tuple(points["y"]))

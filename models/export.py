@@ -97,7 +97,8 @@ class Served(tf.Module):  # type: ignore[misc]
         chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
         outputs = {name: chances[..., i] for i, name in enumerate(targets)}
         for i, name in enumerate(values):
-            outputs[name] = tf.exp(logits[..., len(targets) + i]) * self.contract.value_scales[name]
+            log_mean = self.calibration.sized(name, logits[..., len(targets) + i])
+            outputs[name] = tf.exp(log_mean) * self.contract.value_scales[name]
         return outputs
 
     def explain(

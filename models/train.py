@@ -98,7 +98,7 @@ def train(
         "split": {"validation": split.validation, "test": split.test},
         "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
         "examination": network.examined().numpy().tolist(),
-        "calibration": {"fitted_on": "validation", "targets": choices},
+        "calibration": {"fitted_on": "validation", **choices},
     }
     save_run(run, network, calibration, served.contract, vocabulary, log.content, config, golden, metrics, facts)
     return metrics

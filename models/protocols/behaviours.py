@@ -25,7 +25,7 @@ from models.train import train
 from models.trees import fit_trees
 
 #: Defaults for every data set.
-DEFAULTS = TrainConfig(size="small", minutes=20.0, history_length=100)
+DEFAULTS = TrainConfig(size="tiny", minutes=15.0, pretrain_epochs=4, patience=5, batch=32, history_length=100)
 DAY = 86_400.0
 #: A log of at most so many days is asked for the next event.
 SHORT_DAYS = 14
@@ -33,7 +33,7 @@ WEEK_DAYS = 7.0
 OURS = "behaviour"
 TREES = "trees"
 #: Decisions and lists are drawn from a period up to this number.
-LIMIT = 100_000
+LIMIT = 40_000
 #: Predictions of the test time by which the explanations are judged.
 EXPLAINED = 1000
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calibrate import FEW, VERY_FEW, calibrate, choose, fit_calibration, in_brief, logits_of
+from models.calibrate_values import fit_value
 from models.calibration import IDENTITY, LEAST_SLOPE, Calibration, Line, segment_of
 from models.calibrators import METHODS, Rows, beta, isotonic, platt, rising, sigmoid
 from models.datasets.dataset import Dataset
@@ -246,7 +247,8 @@ def test_labels_that_are_not_known_are_no_answers(miscalibrated: dict[str, np.nd
     calibration, report = fit_calibration(["click", "purchase"], **(miscalibrated | {"weights": weights}))
     assert calibration.lines["purchase"] == (IDENTITY,) * 4
     assert report["purchase"]["all"] == {"method": "identity", "rows": 0, "positives": 0}
-    assert json.loads(json.dumps(in_brief(report), allow_nan=False))["targets"]["purchase"] == {}
+    brief = json.dumps(in_brief({"targets": report, "values": {}}), allow_nan=False)
+    assert json.loads(brief)["targets"]["purchase"] == {}
 
 
 def test_logits_of_probabilities_that_rounding_made_certain_are_finite() -> None:
@@ -263,7 +265,9 @@ def test_a_published_artifact_gives_the_calibrated_probabilities(shop: Dataset, 
     plain = Served(network)
     decisions = decisions_of(shop, log, 0.0, float("inf"), 3000)
     functions = functions_of(plain.functions, plain.contract)
-    calibration, report = calibrate(log, functions, decisions, network.examined().numpy())
+    calibration, found = calibrate(log, functions, decisions, network.examined().numpy())
+    report = found["targets"]
+    assert set(found["values"]) == set(log.contract.values)
     assert report["click"]["all"]["after"]["ece"] < report["click"]["all"]["before"]["ece"]  # it says 1/2 to all
     calibration = Calibration({name: (BENT, IDENTITY, *row[2:]) for name, row in calibration.lines.items()})
     artifact = export(
@@ -278,6 +282,27 @@ def test_a_published_artifact_gives_the_calibrated_probabilities(shop: Dataset, 
         calibration=calibration,
     )
     before = logits_of(Scorer(log, functions).score(decisions).probabilities)
-    found = Scorer(log, load_functions(artifact)).score(decisions).probabilities
+    served = Scorer(log, load_functions(artifact)).score(decisions).probabilities
     lengths = np.minimum(decisions.before, log.contract.history_length)
-    np.testing.assert_allclose(found, sigmoid(calibration.apply(before, lengths)), atol=1e-6)
+    np.testing.assert_allclose(served, sigmoid(calibration.apply(before, lengths)), atol=1e-6)
+
+
+def test_a_value_that_says_too_much_is_drawn_together() -> None:
+    """Expectations whose logs are twice as far apart as what comes: a slope of a half; exact ones stay as they are."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 0.5, 2000)
+    found = np.exp(truth) * rng.gamma(4, 1 / 4, 2000)  # of the mean exp(truth)
+    fold = np.arange(2000) % 5
+    line, report = fit_value(np.exp(2 * truth + 1), found, fold)
+    assert line is not None
+    np.testing.assert_allclose(line(np.array([1.0, 2.0])), [0.0, 0.5], atol=0.03)
+    assert report["cross-fitted"] < report["before"]
+    assert fit_value(np.exp(truth), found, fold)[0] is None
+    assert fit_value(np.exp(2 * truth[:40]), found[:40], fold[:40])[0] is None  # too few to say
+
+
+def test_a_values_line_is_applied_in_the_graph_and_kept() -> None:
+    calibration = Calibration(Calibration.none(("click",)).lines, {"amount": Line((0.0, 1.0), (0.25, 0.75))})
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    np.testing.assert_allclose(again.sized("amount", tf.constant([0.0, 2.0])), [0.25, 1.25])
+    np.testing.assert_allclose(again.sized("rating", tf.constant([0.0, 2.0])), [0.0, 2.0])

@@ -98,8 +98,8 @@ def test_candidates_that_share_a_moment_get_what_each_gets_alone() -> None:
     candidates = tf.constant([[2, 3, 4]] * 2)
 
     def features(copies: int) -> np.ndarray:
-        history = (tf.constant(items, tf.int32), tf.constant(types, tf.int32))
-        moment = (tf.constant(np.repeat(array, copies, axis=1)) for array in (ages, visible))
-        return np.asarray(match_features(*history, *moment, candidates, CATEGORIES, 2))
+        when, seen = (tf.constant(np.repeat(array, copies, axis=1)) for array in (ages, visible))
+        history = tf.constant(items, tf.int32), tf.constant(types, tf.int32)
+        return np.asarray(match_features(*history, when, seen, candidates, CATEGORIES, 2))
 
     np.testing.assert_allclose(features(1), features(3), rtol=1e-5, atol=1e-6)
