@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from models.accelerate import Accelerator, split_rows
 from models.augment import hide_events
+from models.behaviour import prior_l2
 from models.datasets.dataset import Dataset
 from models.dropout import Dropout
 from models.encode import Arrays
@@ -32,6 +33,12 @@ def fit(log: Log, schedule: Schedule, xla: bool = False) -> Fit:
     network = build_network(log.contract, log.content, TrainConfig())
     build_variables(network)
     return Fit(network, network.losses_of, schedule, Accelerator(xla=xla))
+
+
+def test_the_penalty_on_tables_is_that_of_their_prior() -> None:
+    """A normal prior of spread .05 costs v**2 / (2 * .0025); over 200 decisions that is 1 a unit of v**2."""
+    assert prior_l2(200) == pytest.approx(1.0)
+    assert prior_l2(0) == prior_l2(1)
 
 
 def test_training_lowers_the_loss_and_notes_every_figure(log: Log, windows: Windows) -> None:
