@@ -185,14 +185,26 @@ class Network(keras.Model):  # type: ignore[misc]
         if self.contract.repeats:
             again = tf.cast(items == moves[:, None], tf.float32)
             right += tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
-            drawn_again = tf.cast(items[:, :, None] == drawn, tf.float32)  # [R, L, S]
-            wrong += tf.math.log1p(tf.einsum("rl,rls->rs", copies, drawn_again))
+            wrong += tf.math.log1p(copies_of(items, copies, drawn, self.contract.items))
         wrong -= tf.math.log(self.negatives * tf.gather(self.draw_chance, drawn))
         return sampled_softmax(right, wrong, moves[:, None] == drawn, known)
 
     def draw_negatives(self) -> Tensor:
         """Item ids [negatives] by :attr:`draw_chance`."""
         return tf.random.categorical(tf.math.log(self.draw_chance)[None], self.negatives, tf.int32)[0]
+
+
+def copies_of(items: Tensor, weights: Tensor, drawn: Tensor, catalogue: int) -> Tensor:
+    """The copy weights [R, L] of the events on each drawn item, summed, [R, S]; events are on items [R, L].
+
+    By way of a table from item to its place among those drawn [S], for a comparison of all with all would be [R, L, S].
+    """
+    table = tf.tensor_scatter_nd_update(tf.fill([catalogue], -1), drawn[:, None], tf.range(tf.shape(drawn)[0]))
+    place = tf.gather(table, items)  # [R, L]; -1 where the item was not drawn
+    pairs = row_indices(tf.maximum(place, 0))
+    room = tf.zeros([tf.shape(items)[0], tf.shape(drawn)[0]])
+    found = tf.tensor_scatter_nd_add(room, pairs, tf.where(place >= 0, weights, 0.0))
+    return tf.gather(found, tf.gather(table, drawn), axis=1)  # an item that was drawn twice has one place
 
 
 def copy_bonus(items: Tensor, weights: Tensor) -> Tensor:

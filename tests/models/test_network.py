@@ -11,7 +11,7 @@ from models.datasets.dataset import Dataset
 from models.encode import Arrays
 from models.export import Served
 from models.log import Log
-from models.network import Network
+from models.network import Network, copies_of
 from models.past import Candidates, Catalogue, Events, Past
 from models.run import NETWORKS, TrainConfig, build_network, build_variables
 from models.samples import Windows, event_decisions, exposure_decisions
@@ -150,3 +150,13 @@ def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     assert found[7] - plain[7] == pytest.approx(np.log1p(weights[-1] + weights[-3]), abs=1e-4)
     assert found[9] - plain[9] == pytest.approx(np.log1p(weights[-2]), abs=1e-4)
     np.testing.assert_allclose(np.delete(found - plain, [0, 7, 9]), 0, atol=1e-5)
+
+
+def test_copy_weights_of_drawn_items_are_those_of_all_their_events() -> None:
+    """Item 5 has the weights 1 and 4, item 7 has 2, item 9 none; 5 is drawn twice."""
+    items, weights = (
+        tf.constant([[5, 7, 5, 8], [7, 7, 0, 0]]),
+        tf.constant([[1.0, 2.0, 4.0, 8.0], [1.0, 2.0, 0.0, 0.0]]),
+    )
+    found = copies_of(items, weights, tf.constant([9, 5, 7, 5]), 10)
+    np.testing.assert_array_equal(found, [[0, 5, 2, 5], [0, 0, 3, 0]])
