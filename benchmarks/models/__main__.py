@@ -71,7 +71,7 @@ def main(names: list[str]) -> None:
             print(f"{name}: no {source.name} in {INPUTS.name}/; skipped. FORETELL_BENCHMARK_DATA names another folder.")
         elif not (DONE / f"{name}.json").exists():
             (DONE / f"{name}.json").write_text(json.dumps(measure(protocol, source)) + "\n", encoding="utf-8")
-    results = {name: json.loads(file.read_text()) for name in SETS if (file := DONE / f"{name}.json").exists()}
+    results = {name: brief(json.loads(file.read_text())) for name in SETS if (file := DONE / f"{name}.json").exists()}
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (HERE / "results.md").write_text(table(results), encoding="utf-8")
     print(table(results))
@@ -84,6 +84,13 @@ def measure(protocol: str, source: Path | str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(done.stdout)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {datetime.now(UTC):%Y-%m-%d}"
     return {"machine": machine, "protocol": protocol, **result}
+
+
+def brief(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without the groups of those beside the model: too many numbers for git."""
+    groups = result.get("breakdown", {}).get("test", {})
+    own = {kind: {g: part["model"] for g, part in parts.items()} for kind, parts in groups.items()}
+    return result | ({"breakdown": {"test": own}} if own else {})
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

@@ -155,7 +155,9 @@ def test_the_printed_requests_work_and_a_second_run_finds_the_first_ones_data(
 
         second = send(predict).json()
         assert second["provenance"]["state"] == "cached"
-        assert second["predictions"] == first["predictions"]
+        for before, after in zip(first["predictions"], second["predictions"], strict=True):
+            assert after["item_id"] == before["item_id"]
+            assert after["probabilities"] == pytest.approx(before["probabilities"], rel=0.01)  # a moment later
 
         assert send(events).json()["accepted"] == 1
         port = httpx.URL(events.url).port or 0

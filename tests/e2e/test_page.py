@@ -228,6 +228,7 @@ def test_the_api_page_shows_the_operations(browser: Any, base: str) -> None:
     shown = {block.text for block in all_of(browser, ".opblock-summary-path")}
     assert {path.replace("\u200b", "") for path in shown} == {
         "/predict",
+        "/predict/batch",
         "/events",
         "/models",
         "/metrics",
