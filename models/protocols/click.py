@@ -21,6 +21,7 @@ from models.accelerate import Accelerator
 from models.behaviour import prior_l2
 from models.calibrate import fit_calibration
 from models.calibration import Calibration
+from models.calibrators import sigmoid
 from models.contract import FIRST, PAD, Behaviour, Contract, Field
 from models.encode import Arrays
 from models.fit import Fit, Report, ahead
@@ -188,7 +189,7 @@ class Scorer:
         """P(click) of each row [N]."""
         logits = self.raw(part)
         calibrated = self.calibration.apply(logits[:, None], np.zeros(len(logits), np.int64))
-        return np.asarray(1 / (1 + np.exp(-calibrated[:, 0].astype(np.float64))))
+        return sigmoid(calibrated[:, 0].astype(np.float64))
 
     def figures(self, part: str) -> dict[str, float]:
         """AUC, log loss and calibration error of a part."""
