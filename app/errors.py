@@ -61,6 +61,13 @@ class ForetellError(Exception):
         return {} if self._wait is None else {"Retry-After": str(self._wait)}
 
 
+class Internal(ForetellError):
+    """Something nobody expected; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong; the log has the details.")
+
+
 class InvalidPayload(ForetellError):
     """The body is no valid request."""
 

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import FieldProblem, PayloadTooLarge, StartupError, error_response, respond
+from app.errors import FieldProblem, Internal, PayloadTooLarge, StartupError, respond
 from app.metrics import Metrics
 from models.artifact import ArtifactError
 from models.contract import ContractError
@@ -99,8 +99,7 @@ class _Guard:
             if started:
                 raise
             log.exception("internal_error")
-            body = {"error": "internal", "detail": "Something went wrong; the log has the details."}
-            await error_response(500, body)(scope, receive, send)
+            await respond(Internal())(scope, receive, send)
 
 
 class BodyLimitMiddleware:

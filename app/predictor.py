@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -145,10 +144,9 @@ class Predictor:
         if request.rank == "items":
             return filtered.of(named), Outcomes(*await self._score(visitor, moment, named, deadline), self._contract)
         count = max(request.k, self._settings.candidates)
-        (pool, columns), own = await asyncio.gather(
-            self._recommend(visitor, moment, filtered, count, deadline), self._score(visitor, moment, named, deadline)
-        )
-        return pool, Outcomes.merged((pool, columns), own, self._contract)
+        found = await self._recommend(visitor, moment, filtered, count, deadline)
+        own = await self._score(visitor, moment, named, deadline)  # after it: the model has one thread for both
+        return found[0], Outcomes.merged(found, own, self._contract)
 
     async def _recommend(
         self, visitor: Visitor, moment: Moment, filtered: Filtered, count: int, deadline: float

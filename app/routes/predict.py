@@ -6,13 +6,14 @@ import asyncio
 import time
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from app.answers import Answer
 from app.deadline import after, within
 from app.dependencies import PredictorDep, RequestId, SettingsDep
-from app.errors import ForetellError, InvalidPayload, told
+from app.errors import ForetellError, Internal, InvalidPayload, told
 from app.middleware import ARRIVED
 from app.openapi import ERRORS, json_body
 from app.predictor import Predictor
@@ -20,6 +21,8 @@ from app.replies import BatchResponse, PredictResponse
 from app.responses import M, json_response, read_json
 from app.schemas import BatchRequest, PredictRequest
 from app.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
 
 router = APIRouter(tags=["predictions"])
 
@@ -79,3 +82,6 @@ async def _answer(
         return await predictor.predict(question, request_id, deadline)
     except ForetellError as error:
         return told(error)
+    except Exception:  # as the middleware does for a request that comes alone
+        log.exception("internal_error", request_id=request_id)
+        return told(Internal())

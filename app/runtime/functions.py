@@ -37,10 +37,12 @@ class Functions:
         self._sizes = [2**power for power in range(max_batch.bit_length()) if 2**power < max_batch] + [max_batch]
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
+        self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
         self._xla = xla
-        self._encode = self._traced(lambda tensors: self._signatures["encode"](**tensors), xla=xla)
-        self._few = self._traced(partial(self._recommend, self._candidates), xla=xla)
-        self._all = self._traced(partial(self._recommend, contract.retrieval_size), xla=False)
+        self._encode = self._compiled("encode", self._signatures["encode"]) if xla else self._signatures["encode"]
+        few = partial(self._recommend, self._candidates)
+        self._few = self._compiled("retrieve", few) if xla else self._traced("retrieve", few)
+        self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
 
     def __contains__(self, name: str) -> bool:
         """Whether the artifact has a signature."""
@@ -49,9 +51,8 @@ class Functions:
     def __call__(self, name: str, arrays: Arrays) -> Arrays:
         """The outputs of a signature for a batch."""
         if name == "encode":
-            return self._sized(self._encode, self._tensors(name, arrays))
-        tensors = {key: tf.constant(array) for key, array in self._tensors(name, arrays).items()}
-        return _arrays(self._signatures[name](**tensors))
+            return self._sized(self._encode, self._cast(name, arrays))
+        return _run(self._signatures[name], self._cast(name, arrays))
 
     def recommend(self, arrays: Arrays, count: int) -> Arrays:
         """Inputs of ``retrieve``; of the best items at least ``count``, as far as the model retrieves so many.
@@ -60,11 +61,11 @@ class Functions:
         the same items.
         """
         if count > self._candidates:
-            inputs = self._tensors("retrieve", arrays).items()
-            return _arrays(self._all({name: tf.constant(array) for name, array in inputs}))
-        rows = len(arrays["state"])
-        allowed = np.broadcast_to(arrays["allowed"], (rows, arrays["allowed"].shape[1]))
-        return self._sized(self._few, self._tensors("retrieve", {**arrays, "allowed": allowed}))
+            return _run(self._all, self._cast("retrieve", arrays))
+        if self._xla:  # which has compiled a row of its own for each state
+            shape = (len(arrays["state"]), arrays["allowed"].shape[1])
+            arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
+        return self._sized(self._few, self._cast("retrieve", arrays))
 
     def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
         """Functions to replay golden examples with: those that requests use."""
@@ -89,7 +90,7 @@ class Functions:
         for size in self._sizes if self._xla else (1, self._sizes[-1]):
             history = {
                 key: np.zeros((size, contract.history_length), spec.dtype)
-                for key, spec in contract.signatures()["encode"].inputs.items()
+                for key, spec in self._inputs["encode"].items()
             }
             asked = {
                 "lengths": np.zeros(size, np.int32),
@@ -108,53 +109,61 @@ class Functions:
             "categories": np.zeros((1, len(contract.category_sizes)), np.int32),
             "numbers": np.zeros((1, 3), np.float32),
         }
-        self("embed_items", {"items": one, **empty})
+        self.seat(contract.items, empty | self("embed_items", {"items": one, **empty}))
         if "explain" in self:
             first = {name: array[:1] for name, array in (history | asked).items()}
             first["lengths"] = np.array([contract.history_length], np.int32)
             self("explain", {**first, "candidates": np.zeros((1, 2), np.int32)})
 
-    def _recommend(self, count: int, tensors: Tensors) -> Tensors:
+    def _recommend(self, count: int, **tensors: Any) -> Tensors:
         found = self._signatures["retrieve"](**tensors)
         items = found["items"][:, :count]
         scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
         scored = self._signatures["score"](**scene, candidates=items)
         return {"items": items, "scores": found["scores"][:, :count], **scored}
 
-    def _traced(self, function: Callable[[Tensors], Tensors], *, xla: bool) -> Callable[[Tensors], Tensors]:
-        """A graph for each size that comes, as there are only a few."""
-        compiled = tf.function(function, jit_compile=xla, autograph=False)
-        sizes: dict[tuple[tuple[int, ...], ...], Any] = {}
+    def _traced(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        """One graph for all sizes of a batch, of a function with the inputs of a signature."""
+        specs = {key: tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in self._inputs[name].items()}
+        graph = tf.function(function, autograph=False).get_concrete_function(**specs)
+        return lambda **tensors: dict(graph(**tensors))
 
-        def run(tensors: Tensors) -> Tensors:
-            shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
-            if shapes not in sizes:
-                sizes[shapes] = compiled.get_concrete_function(tensors)
-            return dict(sizes[shapes](tensors))
+    def _compiled(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        """A graph for each of the sizes of a batch, compiled when it is first met: in the warm-up."""
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        graphs: dict[int, Any] = {}
 
-        return run if xla else compiled
+        def run(**tensors: Any) -> Tensors:
+            rows = int(next(iter(tensors.values())).shape[0])
+            if rows not in graphs:
+                graphs[rows] = compiled.get_concrete_function(**tensors)
+            return dict(graphs[rows](**tensors))
 
-    def _tensors(self, name: str, arrays: Arrays) -> Arrays:
+        return run
+
+    def _cast(self, name: str, arrays: Arrays) -> Arrays:
         """The inputs of a signature, in its dtypes."""
-        inputs = self._contract.signatures()[name].inputs
-        return {key: np.ascontiguousarray(arrays[key], spec.dtype) for key, spec in inputs.items()}
+        return {key: np.ascontiguousarray(arrays[key], spec.dtype) for key, spec in self._inputs[name].items()}
 
-    def _sized(self, function: Callable[[Tensors], Tensors], arrays: Arrays) -> Arrays:
-        """The outputs for a batch that is padded to the next size, without the padding."""
+    def _sized(self, function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
+        """The outputs for a batch, which is padded to the next size and cut again where sizes are compiled."""
         rows = len(next(iter(arrays.values())))
-        size = next(size for size in self._sizes if size >= rows) if self._xla else rows
-        if size > rows:
-            arrays = {name: _longer(array, size) for name, array in arrays.items()}
-        found = function({name: tf.constant(array) for name, array in arrays.items()})
-        return {name: tensor.numpy()[:rows] for name, tensor in found.items()}
+        if not self._xla:
+            return _run(function, arrays)
+        size = next(size for size in self._sizes if size >= rows)
+        found = _run(function, {name: _longer(array, size) for name, array in arrays.items()})
+        return {name: array[:rows] for name, array in found.items()}
 
 
 def _longer(array: Any, rows: int) -> Any:
     """An array with zeros (False) below, up to so many rows."""
+    if len(array) == rows:
+        return array
     longer = np.zeros((rows, *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer
 
 
-def _arrays(tensors: Tensors) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def _run(function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
+    tensors = {name: tf.constant(array) for name, array in arrays.items()}
+    return {name: tensor.numpy() for name, tensor in function(**tensors).items()}

@@ -48,6 +48,20 @@ async def test_a_batch_is_answered_in_order_and_what_fails_spoils_no_other(house
     assert (last["user_id"], last["request_id"], last["predictions"][0]["item_id"]) == ("v", "b.3", "hat")
 
 
+async def test_a_bug_that_one_request_of_a_batch_meets_is_told_to_it_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(item_ids: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(house.catalogue, "find", broken)  # asked for items that the vocabulary lacks
+    questions = [{"user_id": "u", "items": ["glove"]}, {"user_id": "v", "items": ["hat"]}]
+    response = await house.client.post("/predict/batch", json={"requests": questions})
+    bug, fine = response.json()["answers"]
+    assert (response.status_code, bug["error"]) == (200, "internal")
+    assert fine["predictions"][0]["item_id"] == "hat"
+
+
 async def test_a_batch_without_or_with_too_many_requests_is_refused_whole(house: House) -> None:
     for questions in ([], [{"user_id": "u"}] * 201):
         response = await house.client.post("/predict/batch", json={"requests": questions})

@@ -94,6 +94,21 @@ async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_beg
     np.testing.assert_allclose([by_item[item] for item in few.tolist()], outcomes["click"], rtol=1e-4)
 
 
+async def test_no_size_of_a_batch_is_traced_under_traffic(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs were made when the model was loaded: whatever runs now runs no Python of theirs."""
+
+    def traced(*_: Any, **__: Any) -> None:
+        raise AssertionError("a graph is traced anew")
+
+    monkeypatch.setattr(runtime._functions, "_signatures", {"retrieve": traced, "score": traced})
+    contract = runtime.artifact.contract
+    state = np.zeros(contract.state_shape, contract.state_dtype)
+    moment = Moment(np.zeros(len(contract.fields), np.int32), 0.0)
+    for together in (1, 2, 3, 5, 7):
+        wanted = (runtime.recommend(state, 0, moment, None, n, deadline=FOREVER) for n in (10, 200) * together)
+        assert all(len(items) >= 10 for items, _ in await asyncio.gather(*wanted))
+
+
 def newcomer(runtime: Runtime, place: int) -> ItemContent:
     """Content that differs from place to place: a category and a price."""
     names = runtime.artifact.vocabulary.categories[0]
