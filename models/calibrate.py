@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from models.calibrate_values import fit_value
 from models.calibration import SEGMENTS, Calibration, Line, segment_of
 from models.calibrators import METHODS, Rows
+from models.decisions import Decisions
 from models.golden import Functions
 from models.log import Log
 from models.metrics import Floats, log_losses
-from models.samples import Decisions
 from models.scoring import Advance, Scorer
 
 #: Parts that the users are divided into; each is forecast by what was fitted on the others.

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
+from models.decisions import Decisions
 from models.encode import Event, History, encode_context, encode_history, encode_profile, hours, to_history
 from models.explanation import Explanation, read_explanations
 from models.golden import Functions
 from models.intervals import Estimate, Resamples
 from models.log import Split, build_log
 from models.questions import decisions_of, part_of
-from models.samples import Decisions
 from models.scoring import Scorer, load_functions
 
 Floats = NDArray[np.float64]

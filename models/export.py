@@ -14,10 +14,10 @@ from models.artifact import Artifact, publish
 from models.attribution import Attribution
 from models.calibration import Calibration
 from models.contract import FIRST, PAD, Contract
+from models.decisions import Decisions
 from models.log import Log
 from models.network import Network
 from models.past import Candidates, Catalogue, Events, Past
-from models.samples import Decisions
 from models.vocabulary import Vocabulary
 
 Tensor = Any

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import samples
 from models.datasets.dataset import Dataset
+from models.decisions import Decisions, event_decisions, exposure_decisions, period_decisions, with_negatives
 from models.log import Log, Split
-from models.samples import Decisions, event_decisions, exposure_decisions, with_negatives
 
 Bools = NDArray[np.bool_]
 
@@ -144,7 +143,7 @@ def groups(questions: Questions) -> Mapping[str, Mapping[str, tuple[Bools, Bools
 
 def _moves(log: Log, start: float, end: float, horizon_days: float) -> Decisions:
     if horizon_days:
-        return samples.period_decisions(log, start, end, horizon_days)
+        return period_decisions(log, start, end, horizon_days)
     return event_decisions(log).between(start, end)
 
 

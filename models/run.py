@@ -56,7 +56,7 @@ class TrainConfig:
         history_length: events a state looks back on; even.
         negatives: random items for each event where the data has no exposures.
         catalogue_negatives: items drawn for the retrieval loss; 0 takes the whole catalogue where it is small enough.
-        horizon_days: 0 predicts the next event; above, what happens within so many days (samples.period_decisions).
+        horizon_days: 0 predicts the next event; above, what happens within so many days (decisions.period_decisions).
         xla, precision, devices: how steps run, see accelerate.Accelerator and behaviour.BehaviourConfig.
         seed: of every random choice.
     """

@@ -1,7 +1,4 @@
-"""Training samples: windows over users' histories, and the decisions that are taken inside them.
-
-A *decision* is one moment of one user with one candidate item and what came of it: for every target behaviour a label
-and a weight, for every value the number or NaN. Its history is what the user did strictly before that moment.
+"""Training samples: windows over users' histories, and the decisions (models/decisions.py) taken inside them.
 
 A *window* is a stretch of at most L events of one user, encoded once; causality lets every decision inside it see only
 its own past. Windows overlap by half, and a decision belongs to the window in which at least L/2 past events (or all
@@ -11,17 +8,14 @@ there are) are visible, so that training sees histories as long as serving does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from models.contract import FIRST, PAD, Contract
-from models.datasets.dataset import Dataset
+from models.contract import PAD
+from models.decisions import Decisions, with_negatives
 from models.encode import POPULARITY_SCALE, Arrays, encode_values, hours
-from models.log import Counter, Log, field_ids, user_index
+from models.log import Counter, Log
 from models.vocabulary import Ids
 
 Rows = NDArray[np.int64]
@@ -34,162 +28,6 @@ HISTORY = ("items", "types", "gaps", "values", "ages")
 MAX_ROWS = 16
 #: Room for moves in a batch, as a multiple of their mean number.
 SLACK = 1.15
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """R decisions as columns.
-
-    Attributes:
-        user: index of the user [R]; ``at`` the moment [R]; ``before`` the number of the user's earlier events [R].
-        items: the candidate's id [R].
-        labels, weights: for each target [R, T]; a weight of 0 says that the label is not known.
-        values: for each value [R, N], NaN where the behaviour did not happen.
-        context: ids of the context fields [R, F].
-        shown: 1-based position at which the candidate was shown [R], 0 where nothing is known.
-        truth: true probability of each target [R, T] in simulated data, else None.
-    """
-
-    user: Rows
-    at: NDArray[np.float64]
-    before: Rows
-    items: Ids
-    labels: Floats
-    weights: Floats
-    values: Floats
-    context: Ids
-    shown: Ids
-    truth: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, index: NDArray[Any]) -> Decisions:
-        """The decisions at ``index`` (positions or a mask)."""
-        return Decisions(
-            *(None if (c := getattr(self, name)) is None else c[index] for name in self.__dataclass_fields__)  # type: ignore[arg-type]
-        )
-
-    def between(self, start: float, end: float) -> Decisions:
-        """The decisions with start <= at < end."""
-        return self.take((self.at >= start) & (self.at < end))
-
-
-def exposure_decisions(dataset: Dataset, log: Log) -> Decisions:
-    """One decision for each exposure: shown, and clicked, bought ... or not (joined on user, item and request)."""
-    contract = log.contract
-    assert dataset.exposures is not None
-    shown = dataset.exposures.sort("user_id", "at", "event_id")
-    key = ["user_id", "item_id", "request_id"]
-    labels, values = [], {}
-    for behaviour in contract.behaviours:
-        done = dataset.events.filter(pl.col("type") == behaviour.name).group_by(key).agg(pl.col("value").first())
-        joined = shown.select(key).join(done.with_columns(done=True), on=key, how="left", maintain_order="left")
-        if behaviour.target:
-            labels.append(joined["done"].fill_null(False).to_numpy())
-        if behaviour.value in contract.values:
-            values[behaviour.value] = joined["value"].fill_null(np.nan).to_numpy()
-    user = user_index(shown["user_id"], log.users)
-    at = shown["at"].dt.epoch("ms").to_numpy() / 1000.0
-    before = log.events_before(user, at)
-    truth = [f"true_{name}" for name in contract.targets]
-    return Decisions(
-        user=user,
-        at=at,
-        before=before,
-        items=log.vocabulary.item_ids(shown["item_id"].to_list()),
-        labels=np.stack(labels, axis=1).astype(np.float32),
-        weights=np.ones((len(shown), len(labels)), np.float32),
-        values=_columns([values[name] for name in contract.values], len(shown)),
-        context=log.context(user, at, log.last_at(user, before), field_ids(shown, "request", log.vocabulary, contract)),
-        shown=shown["position"].to_numpy().astype(np.int32),
-        truth=shown.select(truth).to_numpy().astype(np.float32) if set(truth) <= set(shown.columns) else None,
-    )
-
-
-def event_decisions(log: Log) -> Decisions:
-    """One decision for each event: the item that was acted on, at that moment.
-
-    An event says "no" to stronger targets and nothing about weaker ones: who bought may have clicked.
-    """
-    contract = log.contract
-    targets = np.array([contract.type_id(name) for name in contract.targets])
-    user = np.repeat(np.arange(len(log.users)), np.diff(log.offsets))
-    before = log.events_before(user, log.at)
-    carriers = [next(b for b in contract.behaviours if b.value == name) for name in contract.values]
-    values = [np.where(log.types == contract.type_id(b.name), log.values, np.nan) for b in carriers]
-    types = log.types[:, None]  # [E, 1]
-    return Decisions(
-        user=user,
-        at=log.at,
-        before=before,
-        items=log.items,
-        labels=(types == targets).astype(np.float32),
-        weights=(types <= targets).astype(np.float32),
-        values=_columns(values, len(user)),
-        context=log.context(user, log.at, log.last_at(user, before), log.request),
-        shown=np.zeros(len(user), np.int32),
-    )
-
-
-def period_decisions(log: Log, start: float, end: float, days: float) -> Decisions:
-    """One decision for each user, period of ``days`` and item that the user acted on in it, taken at its start.
-
-    Periods follow each other from ``start``, or end at ``end`` where there is no start (0); only whole ones count, but
-    if ``end`` is infinite the last event closes the last one. A label says that the target happened on the item within
-    the period; a value is the mean of the period's. Users without any earlier event are left out, and the context is
-    that of the user and the clock, since nothing of the period is known yet.
-    """
-    span, contract = days * 86_400.0, log.contract
-    anchor = start or end
-    period = np.floor((log.at - anchor) / span).astype(np.int64)
-    last = np.inf if np.isinf(end) else (end - anchor) / span + 1e-9
-    user = np.repeat(np.arange(len(log.users)), np.diff(log.offsets))
-    inside = (log.at >= start) & (log.at < end) & (period + 1 <= last)
-    types, values = log.types[inside], log.values[inside]
-    key = np.stack([user[inside], period[inside], log.items[inside].astype(np.int64)], axis=1)
-    keys, group = np.unique(key, axis=0, return_inverse=True)
-    group, user, at = group.ravel(), keys[:, 0], anchor + keys[:, 1] * span
-    targets = np.array([contract.type_id(name) for name in contract.targets])
-    labels = np.zeros((len(keys), len(targets)), np.float32)
-    np.maximum.at(labels, group, (types[:, None] == targets).astype(np.float32))
-    columns = []
-    for name in contract.values:
-        carrier = next(b for b in contract.behaviours if b.value == name)
-        known = (types == contract.type_id(carrier.name)) & np.isfinite(values)
-        count = np.bincount(group[known], minlength=len(keys))
-        total = np.bincount(group[known], values[known], len(keys))
-        columns.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
-    before = log.events_before(user, at)
-    nothing = np.zeros((len(keys), len(contract.fields)), np.int32)
-    return Decisions(
-        user=user,
-        at=at,
-        before=before,
-        items=keys[:, 2].astype(np.int32),
-        labels=labels,
-        weights=np.ones_like(labels),
-        values=_columns(columns, len(keys)),
-        context=log.context(user, at, log.last_at(user, before), nothing),
-        shown=np.zeros(len(keys), np.int32),
-    ).take(before > 0)
-
-
-def with_negatives(
-    decisions: Decisions, contract: Contract, rng: np.random.Generator, pool: Ids | None = None
-) -> Decisions:
-    """Each decision followed by ``contract.negatives`` copies on other items, to which every answer is no.
-
-    The items are drawn from ``pool``, or uniformly from the vocabulary.
-    """
-    n = contract.negatives
-    rows = decisions.take(np.repeat(np.arange(len(decisions)), n + 1))
-    drawn = np.arange(len(rows)) % (n + 1) > 0
-    count = int(drawn.sum())
-    everything = rng.integers(FIRST, contract.items, count, dtype=np.int32)
-    rows.items[drawn] = everything if pool is None else rng.choice(pool, count)
-    rows.labels[drawn], rows.weights[drawn], rows.values[drawn] = 0.0, 1.0, np.nan
-    return rows
 
 
 class Popularity:
@@ -388,7 +226,3 @@ def _draw(bounds: Rows, width: int, rng: np.random.Generator | None) -> tuple[Ro
     place = offset[:, None] + np.arange(width)
     kept = place < size[:, None]
     return np.where(kept, bounds[:, :1] + place, 0), kept
-
-
-def _columns(columns: list[NDArray[Any]], rows: int) -> Floats:
-    return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((rows, 0), np.float32)

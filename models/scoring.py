@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact
 from models.contract import FIRST, Contract
+from models.decisions import Decisions
 from models.encode import Arrays, History, encode_history, hours
 from models.golden import Functions
 from models.log import Log
-from models.samples import Decisions
 
 #: Rows that one call of a served function takes here.
 CHUNK = 1024

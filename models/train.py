@@ -16,6 +16,7 @@ from models.augment import hide_events
 from models.behaviour import prior_l2
 from models.calibrate import calibrate, in_brief
 from models.datasets.dataset import Dataset
+from models.decisions import event_decisions, exposure_decisions, period_decisions
 from models.encode import Arrays
 from models.evaluate import decisions_of, evaluate, functions_of
 from models.export import Served, golden_examples
@@ -24,7 +25,7 @@ from models.golden import record
 from models.log import Log, Split, build_contract, build_log, build_vocabulary, split_by_time
 from models.network import Network
 from models.run import TrainConfig, build_network, build_variables, save_run, schedule_of
-from models.samples import Windows, event_decisions, exposure_decisions, period_decisions
+from models.samples import Windows
 
 
 def train(

@@ -17,13 +17,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 from models.contract import POPULARITY, Contract
 from models.datasets.dataset import Dataset
+from models.decisions import Decisions
 from models.encode import Arrays
 from models.features import catalogue_features, decision_features, feature_names
 from models.log import Log, Split
 from models.matches import pack_tail
 from models.past import Candidates, Catalogue, Past
 from models.questions import decisions_of
-from models.samples import Decisions, Popularity
+from models.samples import Popularity
 from models.scoring import Scorer
 
 Floats = NDArray[np.float32]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import FIRST
+from models.decisions import Decisions
 from models.log import Log
 from models.metrics import Floats
 from models.questions import Questions
-from models.samples import Decisions
 from models.scoring import Contender, Scorer, at_position
 
 Rows = NDArray[np.int64]

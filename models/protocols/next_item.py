@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.accelerate import Accelerator
 from models.contract import FIRST, PAD, Behaviour, Contract
+from models.decisions import event_decisions
 from models.encode import POPULARITY_SCALE
 from models.fit import Fit, Report, ahead
 from models.log import Log
@@ -25,7 +26,7 @@ from models.metrics import ndcg_and_hit_rate
 from models.network import Network
 from models.past import Catalogue, Events, Past
 from models.run import TrainConfig, build_network, build_variables, schedule_of
-from models.samples import Windows, bucket_of, event_decisions
+from models.samples import Windows, bucket_of
 from models.vocabulary import Vocabulary
 
 #: Defaults for every file; a size preset or a TOML file may override them.

@@ -16,9 +16,9 @@ from foretell.embedded import EmbeddedStores
 from foretell.loading import load_dataset
 from models.artifact import open_artifact
 from models.datasets.storefront import simulate
+from models.decisions import Decisions
 from models.evaluate import Scorer, load_functions
 from models.log import build_log
-from models.samples import Decisions
 from tests.app.conftest import client_of
 from tests.e2e.conftest import SAVED
 

@@ -9,6 +9,7 @@ import pytest
 
 from models.contract import FIRST, Contract
 from models.datasets.dataset import Dataset
+from models.decisions import Decisions
 from models.encode import Arrays
 from models.evaluate import Rival, Scored, Scorer, evaluate, gather
 from models.intervals import Resamples
@@ -16,7 +17,6 @@ from models.log import Log, Split, split_by_time
 from models.measure import Ruler
 from models.metrics import auc, list_ndcg_and_hits
 from models.questions import Questions, ask, group_names, group_of
-from models.samples import Decisions
 from models.yardsticks import Answers, item_mean, popularity, user_mean
 
 

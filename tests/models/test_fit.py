@@ -15,12 +15,13 @@ from models.accelerate import Accelerator, split_rows
 from models.augment import hide_events
 from models.behaviour import prior_l2
 from models.datasets.dataset import Dataset
+from models.decisions import event_decisions, exposure_decisions
 from models.dropout import Dropout
 from models.encode import Arrays
 from models.fit import Fit, Schedule, ahead, mean_losses
 from models.log import Log
 from models.run import TrainConfig, build_network, build_variables
-from models.samples import Windows, event_decisions, exposure_decisions
+from models.samples import Windows
 
 
 @pytest.fixture
@@ -146,7 +147,8 @@ from models.datasets.storefront import simulate
 from models.fit import Fit, Schedule
 from models.log import build_contract, build_log, build_vocabulary, split_by_time
 from models.run import TrainConfig, build_network, build_variables
-from models.samples import Windows, event_decisions, exposure_decisions
+from models.decisions import event_decisions, exposure_decisions
+from models.samples import Windows
 
 shop = simulate(seed=3, users=80, items=120, events=6_000)
 split = split_by_time(shop)

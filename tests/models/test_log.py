@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from models.datasets.dataset import Dataset
+from models.decisions import event_decisions
 from models.domain import load_domain
 from models.log import build_contract, build_log, build_vocabulary, split_by_time
-from models.samples import event_decisions
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,13 +8,14 @@ import tensorflow as tf
 
 from models.baselines import Popularity
 from models.datasets.dataset import Dataset
+from models.decisions import event_decisions, exposure_decisions
 from models.encode import Arrays
 from models.export import Served
 from models.log import Log
 from models.network import Network, copies_of
 from models.past import Candidates, Catalogue, Events, Past
 from models.run import NETWORKS, TrainConfig, build_network, build_variables
-from models.samples import Windows, event_decisions, exposure_decisions
+from models.samples import Windows
 
 
 @pytest.fixture(params=NETWORKS)

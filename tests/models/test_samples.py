@@ -10,17 +10,10 @@ import pytest
 
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
+from models.decisions import Decisions, event_decisions, exposure_decisions, period_decisions, with_negatives
 from models.encode import History, encode_history
 from models.log import Counter, Log
-from models.samples import (
-    Decisions,
-    Popularity,
-    Windows,
-    event_decisions,
-    exposure_decisions,
-    period_decisions,
-    with_negatives,
-)
+from models.samples import Popularity, Windows
 
 
 def past(log: Log, user: int, at: float) -> History:

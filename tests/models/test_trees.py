@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
+from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
 from models.log import Log, Split, split_by_time
 from models.metrics import auc
 from models.past import Candidates, Past
 from models.questions import decisions_of
-from models.samples import Windows, event_decisions, exposure_decisions
+from models.samples import Windows
 from models.trees import Trees, TreesConfig, _distinct, fit_trees, training_rows
 
 
