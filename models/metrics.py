@@ -79,22 +79,5 @@ def auc_ratio(found: float, possible: float) -> float:
     return (found - 0.5) / (possible - 0.5) if possible != 0.5 else float("nan")
 
 
-def binary_report(labels: Floats, probabilities: Floats) -> dict[str, float]:
-    """AUC, log loss, calibration error, the rate of positives and the number of rows."""
-    return {
-        "auc": auc(labels, probabilities),
-        "logloss": log_loss(labels, probabilities),
-        "ece": expected_calibration_error(labels, probabilities),
-        "rate": _mean(labels),
-        "rows": len(labels),
-    }
-
-
-def regression_report(amounts: Floats, expected: Floats) -> dict[str, float]:
-    """Mean absolute and root mean squared error, and the number of rows."""
-    error = expected.astype(np.float64) - amounts
-    return {"mae": _mean(np.abs(error)), "rmse": _mean(error**2) ** 0.5, "rows": len(error)}
-
-
 def _mean(values: Floats) -> float:
     return float(values.mean(dtype=np.float64)) if len(values) else float("nan")

@@ -87,8 +87,8 @@ class TrainConfig:
     seed: int = 1
 
 
-def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
-    """Training settings: the defaults, then a TOML file, then ``overrides``.
+def read_config(path: Path | None, overrides: Mapping[str, Any], defaults: TrainConfig | None = None) -> TrainConfig:
+    """Training settings: the defaults (TrainConfig's own, if none are given), then a TOML file, then ``overrides``.
 
     Raises:
         ValueError: one sentence: a file that cannot be read, a name or a value that makes no sense.
@@ -108,7 +108,7 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         too_small = isinstance(value, (int, float)) and value < LEAST.get(name, 1)
         if not isinstance(value, kinds) or too_small or value == "":
             raise ValueError(f"The training setting {name} cannot be {value!r}.")
-    config = TrainConfig(**given)
+    config = replace(defaults or TrainConfig(), **given)
     if config.model not in NETWORKS or config.size not in SIZES:
         raise ValueError(
             f"There is no model {config.model!r} of size {config.size!r}: "

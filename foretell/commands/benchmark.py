@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Config = Annotated[Path | None, typer.Option(help="TOML file with training settings instead of the defaults.")]
+_Config = Annotated[Path | None, typer.Option(help="TOML file with training settings that replace the protocol's.")]
 _Minutes = Annotated[float | None, typer.Option(help="Learn for at most so many minutes.")]
 _Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
 _Size = Annotated[str | None, typer.Option(help="Size of the model: tiny, small, base or large.")]
@@ -93,13 +92,9 @@ def _settings(defaults: TrainConfig, config: Path | None, **overrides: Any) -> T
     from models.run import read_config
 
     try:
-        given = {name: value for name, value in overrides.items() if value is not None}
-        if config is None:
-            return read_config(None, {**asdict(defaults), **given})
-        chosen = read_config(config, given)
+        return read_config(config, {name: value for name, value in overrides.items() if value is not None}, defaults)
     except ValueError as error:
         fail(str(error), USAGE)
-    return replace(chosen)
 
 
 def _dataset(events: str, spare: Path) -> Dataset:

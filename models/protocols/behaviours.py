@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.artifact import Artifact, open_artifact
 from models.datasets.dataset import Dataset
 from models.evaluate import Rival, gather_artifact
 from models.explain import faithfulness
@@ -109,8 +108,3 @@ def by_name(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     beside = {"model", "intervals", "differences", "breakdown"}
     names = [name for name in found["test"] if name not in beside]
     return {name: {part: report[name] for part, report in found.items()} for name in names}
-
-
-def reopen(folder: Path, kind: str) -> Artifact:
-    """The newest model of a kind that :func:`run_behaviours` published."""
-    return open_artifact(folder / "models", kind)

@@ -17,7 +17,7 @@ from models.datasets.dataset import Dataset
 from models.datasets.storefront import simulate
 from models.evaluate import load_functions
 from models.golden import GoldenError, replay
-from models.run import read_config
+from models.run import TrainConfig, read_config
 
 run = CliRunner().invoke
 
@@ -122,6 +122,8 @@ def test_what_cannot_work_is_told_in_one_sentence(
 def test_a_configuration_file_is_read_and_options_win(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('size = "small"\nminutes = 3\nseed = 9\n')
+    found = read_config(path, {}, TrainConfig(batch=7, seed=5))
+    assert (found.batch, found.seed, found.size) == (7, 9, "small")  # a protocol's own below the file's
     config = read_config(path, {"seed": 2})
     assert (config.size, config.minutes, config.seed) == ("small", 3, 2)
     path.write_text("colour = 1\n")

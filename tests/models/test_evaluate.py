@@ -93,6 +93,19 @@ def test_the_catalogue_is_ranked_as_retrieved_and_then_by_each_targets_probabili
     np.testing.assert_array_equal(Scorer(log, functions).ranks(moves), from_the_end)  # type: ignore[arg-type]
 
 
+def test_errors_of_values_are_as_counted_by_hand(log: Log, questions: Questions) -> None:
+    """Every second known amount is 1 too high, every other 3 too low: 2 in the mean, the root of 5 in the square."""
+    known = np.isfinite(questions.decisions.values[:, 0])
+    off = np.zeros((len(known), len(log.contract.values)))
+    off[known, 0] = np.resize([1.0, -3.0], known.sum())
+    even = np.flatnonzero(known)[: known.sum() // 2 * 2]
+    part = replace(questions, decisions=questions.decisions.take(even))
+    ruler = Ruler(log.contract, part, Resamples(part.users(), 10))
+    found = ruler.measure(Answers(values=(part.decisions.values + off[even])))["amount"]
+    assert found["rows"] == len(even) > 20
+    assert (found["mae"].value, found["rmse"].value) == pytest.approx((2.0, np.sqrt(5.0)))
+
+
 def test_every_contender_answers_the_same_rows_and_differences_have_signs(
     shop: Dataset, log: Log, split: Split, functions: dict[str, object]
 ) -> None:

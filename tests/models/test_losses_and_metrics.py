@@ -14,7 +14,6 @@ from models.metrics import (
     expected_calibration_error,
     log_loss,
     ndcg_and_hit_rate,
-    regression_report,
 )
 
 
@@ -110,9 +109,3 @@ def test_ndcg_and_hit_rate_of_single_items() -> None:
     ndcg, hit_rate = ndcg_and_hit_rate(np.array([1, 3, 11]))
     assert ndcg == pytest.approx((1 + 0.5 + 0) / 3)
     assert hit_rate == pytest.approx(2 / 3)
-
-
-def test_regression_errors() -> None:
-    report = regression_report(np.array([1.0, 2.0]), np.array([2.0, 5.0]))
-    assert report["mae"] == 2.0
-    assert report["rmse"] == pytest.approx(math.sqrt(5))
