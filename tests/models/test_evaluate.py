@@ -102,7 +102,7 @@ def test_errors_of_values_are_as_counted_by_hand(log: Log, questions: Questions)
     part = replace(questions, decisions=questions.decisions.take(even))
     ruler = Ruler(log.contract, part, Resamples(part.users(), 10))
     found = ruler.measure(Answers(values=(part.decisions.values + off[even])))["amount"]
-    assert found["rows"] == len(even) > 20
+    assert found["rows"] == len(even) > 0
     assert (found["mae"].value, found["rmse"].value) == pytest.approx((2.0, np.sqrt(5.0)))
 
 
