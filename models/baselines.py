@@ -1,8 +1,8 @@
 """Yardsticks behind the same interface as the Transformer, served by the same commands.
 
-All see the same hand-made features (:mod:`models.features`) and the context; amounts are a gamma regression with log
-link. Their state is the history itself; their item vectors are the item's numbers, since they find items by scoring
-the catalogue.
+All see the same hand-made features (:mod:`models.features`) and the context; amounts are a median regression of
+their logarithm. Their state is the history itself; their item vectors are the item's numbers, since they find items by
+scoring the catalogue.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A history is a causal Transformer over events (:mod:`models.encoder`); every eve
 gap and value. Distance enters attention as a learned bias, never as an absolute slot, so that what a window teaches
 about its k-th event holds for the k-th event from the end of any history. A candidate attends to the encoded history
 (with an empty slot to look at when nothing fits), meets it and the context in products, crosses and exact match
-features (:mod:`models.interactions`), and leaves as one logit a target and one log mean a value. The same state,
-through ``query``, retrieves from the catalogue.
+features (:mod:`models.interactions`), and leaves as one logit a target and one log of a middle size a value. The same
+state, through ``query``, retrieves from the catalogue.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.contract import FIRST, GAP_BUCKETS, ITEM_NUMBERS, PAD, POPULARITY, STATE_TAIL, Contract
+from models.contract import FIRST, GAP_BUCKETS, ITEM_NUMBERS, PAD, POPULARITY, STATE_TAIL, UNKNOWN, Contract
 from models.encode import Arrays
 from models.encoder import Attention, Encoder, EncoderConfig
+from models.features import Standardise
 from models.interactions import Interactions
-from models.matches import match_features, match_width, pack_tail
+from models.matches import match_parts, match_width, pack_tail, total_width
 from models.network import Network
 from models.past import Candidates, Events, Past
 
@@ -49,8 +50,12 @@ class BehaviourConfig:
     precision: str = "float32"
 
 
+#: What retrieval says about a candidate, see Behaviour.affinity.
+AFFINITIES = 2
 #: Standard deviation of the numbers in a new table.
 SPREAD = 0.05
+#: What is usual for an item is stored at a twentieth: its prior is thus a factor of e more or less.
+SIZE_GAIN = 20.0
 
 
 def prior_l2(decisions: int) -> float:
@@ -93,9 +98,13 @@ class Behaviour(Network):
             self.query_layer = keras.layers.Dense(width, kernel_initializer="zeros")
         self.copy_layer = keras.layers.Dense(1)
         self.copy_distance = self.add_weight(name="copy_distance", shape=(length + 1,), initializer="zeros")
-        matches = match_width(len(contract.behaviours), len(contract.category_sizes))
+        totals = total_width(len(contract.behaviours))
+        matches = match_width(len(contract.behaviours), len(contract.category_sizes)) - totals
+        self.standardise = Standardise(matches + ITEM_NUMBERS + AFFINITIES)
+        self.standardise_totals = Standardise(totals)
         self.interactions = Interactions(
-            (5 + len(contract.fields)) * width + matches + ITEM_NUMBERS,
+            4 * width + matches + ITEM_NUMBERS + AFFINITIES,
+            (1 + len(contract.fields)) * width + totals,
             len(contract.targets) + len(contract.values),
             rank=width,
             layers=config.crosses,
@@ -103,6 +112,8 @@ class Behaviour(Network):
             dropout=config.head_dropout,
             input_dropout=config.input_dropout,
         )
+        if contract.values:
+            self.sizes = embedding(contract.items, len(contract.values), 0.0)  # of items, as a log, by value
         self.build_examination()
 
     def item_vectors(self, items: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
@@ -126,19 +137,46 @@ class Behaviour(Network):
         return tf.concat([rows, pack_tail(events.items, events.types, events.ages)], axis=-1)
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
-        """Logits [B, D, targets + values]: attention pooling, products, match features and context, interacting."""
+        """Logits [B, D, targets + values]: attention pooling, products, match features and context, interacting.
+
+        What is the same for all candidates of one moment has a size of 1 in the place of D, and is computed once.
+        """
         items, vectors, numbers, context = candidates
         scale = self.config.encoder.width**0.5  # as in encode: tables hold small numbers, features have unit scale
-        vectors = vectors * scale
-        fields = [scale * table(context[..., i]) for i, table in enumerate(self.context_tables)]  # F times [B, D, W]
-        asked = tf.add_n([vectors, *fields])
-        wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
-        user = tf.broadcast_to(past.newest, tf.shape(vectors))
-        matches = match_features(
+        fields = [scale * table(context[..., i]) for i, table in enumerate(self.context_tables)]  # F of [B, D or 1, W]
+        matches, totals = match_parts(
             *past.events, past.ages, past.visible, items, categories, len(self.contract.behaviours)
         )
-        parts = [vectors, wanted, user, *fields, vectors * wanted, vectors * user, matches, numbers]
-        return self.interactions(tf.concat(parts, axis=-1), training=training)
+        facts = tf.concat([matches, numbers, self.affinity(past, candidates)], axis=-1)
+        if training:
+            real = items != PAD
+            self.standardise.observe(facts, real)
+            self.standardise_totals.observe(totals, real)
+        vectors, user = vectors * scale, past.newest
+        asked = vectors + sum(fields)
+        wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
+        own = [vectors, wanted, vectors * wanted, vectors * user, self.standardise(facts)]
+        shared = [user, *fields, self.standardise_totals(totals)]
+        logits = self.interactions(tf.concat(own, axis=-1), tf.concat(shared, axis=-1), training=training)
+        return self.sized(items, logits) if self.contract.values else logits
+
+    def sized(self, items: Tensor, logits: Tensor) -> Tensor:
+        """The logits [B, D, targets + values], to those of values added what is usual for the item itself."""
+        known = tf.gather(self.id_rows, tf.where(items < self.contract.items, items, UNKNOWN))
+        return logits + tf.pad(SIZE_GAIN * self.sizes(known), [[0, 0], [0, 0], [len(self.contract.targets), 0]])
+
+    def affinity(self, past: Past, candidates: Candidates) -> Tensor:
+        """What retrieval thinks of each candidate, [B, D, AFFINITIES]: query times vector, and the copy bonus.
+
+        So the heads know what ``retrieve`` knows, and rank what it found no worse. They take it as it is: only
+        retrieval's own loss teaches it (in a request it is computed already).
+        """
+        liking = tf.reduce_sum(self.query(past, candidates.context) * candidates.vectors, axis=-1)
+        again = tf.zeros_like(liking)
+        if self.contract.repeats:
+            same = tf.cast(past.events[0][:, None] == candidates.items[..., None], tf.float32)  # [B, D, L]
+            again = tf.math.log1p(tf.reduce_sum(self.copy_weights(past) * same, axis=-1))
+        return tf.stop_gradient(tf.stack([liking, again], axis=-1))
 
     def query(self, past: Past, context: Tensor) -> Tensor:
         """The user at each prefix, in the scene of the moment, as a retrieval query [B, M, W]."""

@@ -62,7 +62,7 @@ def segment_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
 
 class Calibration:
     """A line for every target and segment, applied to neutral logits before the place on the page comes in; and a
-    line for every value, applied to the log of its expected size.
+    line for every value, applied to the log of its forecast size.
 
     Args:
         lines: by target, in the contract's order, one :class:`Line` for each of SEGMENTS.
@@ -115,12 +115,12 @@ class Calibration:
         start, height, slope = tf.unstack(tf.gather(pieces, piece, batch_dims=2), axis=-1)  # [B, T, C]
         return tf.transpose(height + slope * (z - start), [0, 2, 1])  # [B, C, T]
 
-    def sized(self, name: str, log_mean: Tensor) -> Tensor:
-        """The calibrated log of a value's expected size, as a part of a TensorFlow graph, any shape; straight lines."""
+    def sized(self, name: str, log_size: Tensor) -> Tensor:
+        """The calibrated log of a value's forecast size, as a part of a TensorFlow graph, any shape; straight lines."""
         if name not in self.values:
-            return log_mean
+            return log_size
         start, height, slope = (float(column[0]) for column in self.values[name].pieces())
-        return height + slope * (log_mean - start)
+        return height + slope * (log_size - start)
 
     def to_json(self) -> dict[str, Any]:
         """Points by target and segment, for the run folder; :meth:`from_json` reads them back to the last bit."""

@@ -84,21 +84,16 @@ class Served(tf.Module):  # type: ignore[misc]
     def score(
         self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor
     ) -> dict[str, Tensor]:
-        """Probability of each target and expected value of each value for candidates [B, C], each [B, C]."""
-        count = tf.shape(candidates)[1]
-        items = Candidates(
-            candidates,
-            tf.gather(self.vectors, candidates),
-            tf.gather(self.numbers, candidates),
-            tf.repeat(context[:, None], count, axis=1),
-        )
+        """Probability of each target and the middle size of each value for candidates [B, C], each [B, C]."""
+        vectors, numbers = (tf.gather(table, candidates) for table in (self.vectors, self.numbers))
+        items = Candidates(candidates, vectors, numbers, context[:, None])  # one moment for all
         logits = self.network.score(Past.whole(state, lengths, since), items, self.categories)
         targets, values = self.contract.targets, self.contract.values
         chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
         outputs = {name: chances[..., i] for i, name in enumerate(targets)}
         for i, name in enumerate(values):
-            log_mean = self.calibration.sized(name, logits[..., len(targets) + i])
-            outputs[name] = tf.exp(log_mean) * self.contract.value_scales[name]
+            log_size = self.calibration.sized(name, logits[..., len(targets) + i])
+            outputs[name] = tf.exp(log_size) * self.contract.value_scales[name]
         return outputs
 
     def explain(

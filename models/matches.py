@@ -36,7 +36,7 @@ def unpack_tail(state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def match_width(behaviours: int, levels: int) -> int:
     """The number of match features: for item and each category level, counts by behaviour and a recency; totals."""
-    counts = behaviours * (1 + len(HALF_LIVES))
+    counts = total_width(behaviours)
     return (counts + 1) * (1 + levels) + counts
 
 
@@ -81,7 +81,19 @@ def match_catalogue(
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
-def match_features(
+def match_features(*arguments: Any) -> Tensor:
+    """:func:`match_parts` beside each other, float32 [B, D, match_width]."""
+    own, total = match_parts(*arguments)
+    shape = tf.concat([tf.shape(own)[:2], tf.shape(total)[2:]], axis=0)
+    return tf.concat([own, tf.broadcast_to(total, shape)], axis=-1)
+
+
+def total_width(behaviours: int) -> int:
+    """How many of the match features are the same for all candidates."""
+    return behaviours * (1 + len(HALF_LIVES))
+
+
+def match_parts(
     items: Tensor,
     types: Tensor,
     ages: Tensor,
@@ -89,8 +101,8 @@ def match_features(
     candidates: Tensor,
     categories: Tensor,
     behaviours: int,
-) -> Tensor:
-    """Match features, float32 [B, D, match_width].
+) -> tuple[Tensor, Tensor]:
+    """What matches each candidate, float32 [B, D, match_width - total_width], and totals [B, D or 1, total_width].
 
     Args:
         items, types: the history, int32 [B, L].
@@ -102,7 +114,7 @@ def match_features(
 
     For the item itself and for each category level: log1p of the number of visible events on it, by type, whole and
     fading (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then log1p of all visible events by type,
-    whole and fading.
+    whole and fading; they are the same for all candidates of one moment.
     """
     onehot = tf.one_hot(types - FIRST, behaviours)  # [B, L, T]
     length = tf.shape(items)[1]
@@ -131,6 +143,4 @@ def match_features(
     for match in same:
         seen = tf.cast(match, tf.float32)  # [B, D, L]
         parts += [counts(seen), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
-    total = counts(tf.ones_like(shown))
-    shape = tf.concat([tf.shape(candidates), [behaviours * len(weights)]], axis=0)
-    return tf.concat([*parts, tf.broadcast_to(total, shape)], axis=-1)
+    return tf.concat(parts, axis=-1), counts(tf.ones_like(shown))

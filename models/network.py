@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
-from models.losses import examined_cross_entropy, full_softmax, gamma_deviance, sampled_softmax
+from models.losses import examined_cross_entropy, full_softmax, log_error, sampled_softmax
 from models.past import Candidates, Catalogue, Events, Past
 
 Tensor = Any
@@ -111,7 +111,7 @@ class Network(keras.Model):  # type: ignore[misc]
             parts[name] = self.target_loss(logits[..., i], batch["labels"][..., i], batch["weights"][..., i], look)
         for i, name in enumerate(self.contract.values):
             scale = self.contract.value_scales[name]
-            parts[name] = gamma_deviance(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
+            parts[name] = log_error(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
         moved = replace(past, prefix=batch["move_prefix"], since=batch["move_since"])
         parts["retrieval"] = self.retrieval_loss(moved, batch) if self.retrieval_weight else tf.zeros(())
         heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])

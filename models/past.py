@@ -82,7 +82,7 @@ class Past:
 
 
 class Candidates(NamedTuple):
-    """What decisions are about: item ids [B, D], their vectors and numbers, and the context ids [B, D, F]."""
+    """What decisions are about: item ids [B, D], their vectors and numbers, and the context ids [B, D or 1, F]."""
 
     items: Tensor
     vectors: Tensor

@@ -19,6 +19,9 @@ Bools = NDArray[np.bool_]
 #: Edges of the groups of history length, and of how often an item was acted on in training.
 LENGTHS = (0, 1, 5, 20, 50)
 COUNTS = (0, 1, 5, 20, 100)
+#: Lists of a period are at most limit / DECISIONS_A_LIST, and so few that no contender ranks more than RANKED items in
+#: all: a yardstick judges every item of the catalogue for each list.
+DECISIONS_A_LIST, RANKED = 50, 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def part_of(split: Split, part: str) -> tuple[float, float]:
 def ask(
     dataset: Dataset, log: Log, split: Split, *, part: str = "validation", limit: int, horizon_days: float = 0.0
 ) -> Questions:
-    """At most ``limit`` decisions and some thousands of lists of one period.
+    """At most ``limit`` decisions and some hundreds of lists of one period.
 
     Raises:
         ValueError: nothing happened in that period.
@@ -71,7 +74,8 @@ def ask(
     if horizon_days:  # what a user does within one period is one list
         keys = np.stack([moves.user, np.round(moves.at * 1000).astype(np.int64)], axis=1)
         lists = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-    chosen, sampled = _draw_lists(lists, moves.labels > 0, limit // 50)
+    most = max(min(limit // DECISIONS_A_LIST, RANKED // log.contract.items), 1)
+    chosen, sampled = _draw_lists(lists, moves.labels > 0, most)
     return Questions(
         decisions=decisions,
         matched=None

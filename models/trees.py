@@ -57,7 +57,7 @@ class TreesConfig:
 
 
 class Trees(Scorer):
-    """One boosted classifier a target and one regressor (gamma deviance) a value.
+    """One boosted classifier a target and one regressor (absolute error of the log) a value.
 
     Where an item was shown is a feature in training. Scores are at the first place; ``examination`` [positions] says
     how the chance of a yes falls with the place, so that both are used as a network's are.
@@ -76,7 +76,7 @@ class Trees(Scorer):
         rows = feature_rows(self.log, inputs, items)
         outputs = {name: model.predict_proba(rows)[:, 1] for name, model in self.classifiers.items()}
         for name, model in self.regressors.items():
-            outputs[name] = model.predict(rows) * self.log.contract.value_scales[name]
+            outputs[name] = np.exp(model.predict(rows)) * self.log.contract.value_scales[name]
         return {name: column.reshape(items.shape).astype(np.float32) for name, column in outputs.items()}
 
     def _retrieve(self, inputs: Arrays) -> Arrays:
@@ -201,9 +201,9 @@ def _distinct(features: Floats) -> tuple[Floats, NDArray[np.int64]]:
 
 
 def _amounts(values: Floats, scale: float) -> tuple[Floats, Floats]:
-    """Amounts in units of their scale and weights: 0 where they are not known or not positive."""
+    """Logs of amounts in units of their scale, and weights: 0 where they are not known or not positive."""
     known = np.isfinite(values) & (values > 0)
-    return np.where(known, values / scale, 1.0).astype(np.float32), known.astype(np.float32)
+    return np.log(np.where(known, values / scale, 1.0)).astype(np.float32), known.astype(np.float32)
 
 
 def _grown(
@@ -221,7 +221,7 @@ def _grown(
     rows, checks = weights > 0, weights_check > 0
     first = x.shape[1] - 1 - len(contract.fields)
     model = kind(
-        loss="log_loss" if kind is HistGradientBoostingClassifier else "gamma",
+        loss="log_loss" if kind is HistGradientBoostingClassifier else "absolute_error",
         learning_rate=config.learning_rate,
         max_iter=config.iterations if checks.any() else config.iterations // 3,
         max_leaf_nodes=config.leaves,

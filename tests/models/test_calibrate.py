@@ -288,15 +288,16 @@ def test_a_published_artifact_gives_the_calibrated_probabilities(shop: Dataset, 
 
 
 def test_a_value_that_says_too_much_is_drawn_together() -> None:
-    """Expectations whose logs are twice as far apart as what comes: a slope of a half; exact ones stay as they are."""
+    """Forecasts whose logs are twice as far apart as what comes: a slope of a half; exact ones stay as they are."""
     rng = np.random.default_rng(0)
     truth = rng.normal(0, 0.5, 2000)
-    found = np.exp(truth) * rng.gamma(4, 1 / 4, 2000)  # of the mean exp(truth)
+    found = np.exp(truth + rng.normal(0, 0.5, 2000))  # of the median exp(truth), the mean is exp(.125) times as much
     fold = np.arange(2000) % 5
     line, report = fit_value(np.exp(2 * truth + 1), found, fold)
     assert line is not None
     np.testing.assert_allclose(line(np.array([1.0, 2.0])), [0.0, 0.5], atol=0.03)
     assert report["cross-fitted"] < report["before"]
+    assert report["mean over forecast"] == pytest.approx(math.exp(0.125), rel=0.03)
     assert fit_value(np.exp(truth), found, fold)[0] is None
     assert fit_value(np.exp(2 * truth[:40]), found[:40], fold[:40])[0] is None  # too few to say
 

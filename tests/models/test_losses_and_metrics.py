@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.losses import examined_cross_entropy, full_softmax, gamma_deviance, sampled_softmax, weighted_mean
+from models.losses import examined_cross_entropy, full_softmax, log_error, sampled_softmax, weighted_mean
 from models.metrics import (
     auc,
     expected_calibration_error,
@@ -37,19 +37,17 @@ def test_cross_entropy_and_its_gradients_stay_finite_at_extreme_logits(look: flo
     assert all(np.isfinite(x.numpy()).all() for x in (loss, *tape.gradient(loss, [logits, places])))
 
 
-def test_gamma_deviance_is_zero_where_right_and_skips_what_is_unknown() -> None:
+def test_log_error_is_zero_where_right_and_skips_what_is_unknown() -> None:
     amounts = tf.constant([2.0, math.nan, 4.0])
-    assert float(gamma_deviance(tf.math.log([2.0, 9.0, 4.0]), amounts)) == pytest.approx(0.0, abs=1e-6)
-    # twice too high: y / m = 1/2, so 1/2 - log(1/2) - 1
-    assert float(gamma_deviance(tf.math.log([4.0, 9.0, 8.0]), amounts)) == pytest.approx(
-        0.5 + math.log(2) - 1, rel=1e-5
-    )
+    assert float(log_error(tf.math.log([2.0, 9.0, 4.0]), amounts)) == pytest.approx(0.0, abs=1e-6)
+    # twice too high, both: sqrt(log(2)**2 + .05**2) - .05
+    assert float(log_error(tf.math.log([4.0, 9.0, 8.0]), amounts)) == pytest.approx(0.644948, rel=1e-5)
 
 
-def test_gamma_deviance_goes_on_as_a_line_where_the_mean_is_far_too_low() -> None:
-    # y / m = e**5: the line from e**3 on has its slope there, e**3 (1 + 2) - 5 - 1
-    loss = gamma_deviance(tf.constant([-5.0]), tf.constant([1.0]))
-    assert float(loss) == pytest.approx(3 * math.exp(3) - 6, rel=1e-5)
+def test_log_error_is_least_at_the_median() -> None:
+    amounts = tf.constant([1.0, 2.0, 3.0, 4.0, 1000.0])
+    costs = [float(log_error(tf.fill([5], math.log(guess)), amounts)) for guess in (2.0, 3.0, 4.0, 202.0)]
+    assert min(costs) == costs[1]
 
 
 def test_sampled_softmax_leaves_out_the_positive_among_the_negatives() -> None:
@@ -75,7 +73,7 @@ def test_no_weight_at_all_is_a_loss_of_zero() -> None:
     assert float(weighted_mean(tf.constant([3.0]), tf.constant([0.0]))) == 0.0
 
 
-@pytest.mark.parametrize("loss", ["binary", "gamma", "softmax"])
+@pytest.mark.parametrize("loss", ["binary", "size", "softmax"])
 def test_gradients_agree_with_finite_differences(loss: str) -> None:
     rng = np.random.default_rng(0)
     labels, weights = tf.constant([1.0, 0.0, 1.0]), tf.constant([1.0, 2.0, 0.5])
@@ -84,8 +82,8 @@ def test_gradients_agree_with_finite_differences(loss: str) -> None:
     def value(x: tf.Tensor) -> tf.Tensor:
         if loss == "binary":
             return examined_cross_entropy(x, labels, weights, tf.constant([1.0, 0.6, 0.3]))
-        if loss == "gamma":
-            return gamma_deviance(x, tf.constant([0.5, 2.0, math.nan]))
+        if loss == "size":
+            return log_error(x, tf.constant([0.5, 2.0, math.nan]))
         return sampled_softmax(x, others[:3, :3], tf.eye(3) > 0, tf.constant([True, False, True]))
 
     theoretical, numerical = tf.test.compute_gradient(value, [tf.constant(rng.normal(size=3), tf.float32)], delta=1e-2)
