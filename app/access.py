@@ -12,7 +12,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from limits import RateLimitItem, parse
 
-from app.errors import ForetellError, Forbidden, RateLimited, Unauthorized
+from app.errors import Forbidden, ForetellError, RateLimited, Unauthorized
 from app.key_file import KeyFile
 from app.keys import Refusal, Scope, judge
 from app.limits import Limiter

@@ -112,7 +112,7 @@ class Unauthorized(ForetellError):
 
     status = 401
     code = "unauthorized"
-    challenge = {"WWW-Authenticate": 'Bearer realm="foretell"'}
+    challenge: ClassVar = {"WWW-Authenticate": 'Bearer realm="foretell"'}
 
 
 class Forbidden(ForetellError):
@@ -120,7 +120,7 @@ class Forbidden(ForetellError):
 
     status = 403
     code = "forbidden"
-    challenge = {"WWW-Authenticate": 'Bearer realm="foretell", error="insufficient_scope"'}
+    challenge: ClassVar = {"WWW-Authenticate": 'Bearer realm="foretell", error="insufficient_scope"'}
 
 
 class NotFound(ForetellError):

@@ -73,9 +73,7 @@ class Verdict(NamedTuple):
 _DECOY = Key("", secrets.token_bytes(32), frozenset(), math.inf, None)
 
 
-def new_key(
-    scopes: Iterable[Scope], expires: datetime | None = None, limit: str | None = None
-) -> tuple[str, KeyLine]:
+def new_key(scopes: Iterable[Scope], expires: datetime | None = None, limit: str | None = None) -> tuple[str, KeyLine]:
     """A new key, for whoever is to have it, and the line to keep of it."""
     name = secrets.token_hex(4)
     text = f"ftl_{name}_{secrets.token_urlsafe(32)}"

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
@@ -94,12 +93,14 @@ class Limiter:
     async def _lease(self, account: _Account, name: str, rate: RateLimitItem) -> None:
         """Get a lease, or a single request where no whole one is left, and spend one of it."""
         for cost in sorted({max(1, rate.amount // SHARE), 1}, reverse=True):
-            hit = partial(self._shared.hit, rate, name, cost=cost)
-            if await self._cache.ask(lambda _, hit=hit: hit()):
+            if await self._hit(name, rate, cost):
                 account.left, account.until = cost - 1, self._clock() + rate.get_expiry()
                 return
         window = await self._cache.ask(lambda _: self._shared.get_window_stats(rate, name))
         self._refuse(account, window.reset_time)
+
+    async def _hit(self, name: str, rate: RateLimitItem, cost: int) -> bool:
+        return await self._cache.ask(lambda _: self._shared.hit(rate, name, cost=cost))
 
     async def _count_here(self, account: _Account, name: str, rate: RateLimitItem) -> None:
         if not await self._local.hit(rate, name):

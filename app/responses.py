@@ -19,7 +19,8 @@ async def read_json(request: Request, schema: type[M]) -> M:
 
     Raises:
         UnsupportedMedia: the Content-Type is not ``application/json``.
-        InvalidPayload: malformed JSON, nested deeper than FORETELL_JSON_DEPTH, or JSON that does not fit the schema; every field at fault is named.
+        InvalidPayload: malformed JSON, JSON nested deeper than FORETELL_JSON_DEPTH, or JSON that does not fit the
+            schema; every field at fault is named.
         PayloadTooLarge: from the body limit, while reading.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

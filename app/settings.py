@@ -147,9 +147,15 @@ class Settings(BaseSettings):
         """A lost store has to be noticed in time to answer without it."""
         if self.redis_timeout_ms + self.mongo_timeout_ms >= self.deadline_ms:
             raise ValueError(
-                f"must be longer than {PREFIX}REDIS_TIMEOUT_MS and {PREFIX}MONGO_TIMEOUT_MS together, "
-                "or no time is left to answer without a lost store"
+                f"{PREFIX}DEADLINE_MS cannot be used: it must be longer than {PREFIX}REDIS_TIMEOUT_MS and "
+                f"{PREFIX}MONGO_TIMEOUT_MS together, or no time is left to answer without a lost store."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY belong together; set both or neither.")
         return self
 
     @property
@@ -197,8 +203,8 @@ def _default(value: object) -> str:
 
 
 def _problem(location: tuple[int | str, ...], message: str, value: object) -> str:
-    if not location:  # the only rule about several settings
-        return f"{PREFIX}DEADLINE_MS cannot be used: it {message.removeprefix('Value error, ')}."
+    if not location:  # a rule about several settings
+        return message.removeprefix("Value error, ")
     name = PREFIX + str(location[0]).upper()
     hidden = name.endswith(("_URL", "_SECRET", "_PSEUDONYM_KEY"))  # a URL may hold a password
     shown = "" if hidden else f" (it is {str(value)[:60]!r})"

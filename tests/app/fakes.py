@@ -218,6 +218,12 @@ class FakeStates:
             if user_id in self.generations:
                 self.generations[user_id] = self._token()
 
+    async def erase(self, user_id: str) -> None:
+        """See :class:`app.states.States`."""
+        self._ask()
+        self.generations.pop(user_id, None)
+        self.states.pop(user_id, None)
+
     async def ping(self) -> None:
         """See :func:`app.redis.ping`."""
         self._ask()
