@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from limits import parse
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FilePath, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FORETELL_"
@@ -123,8 +123,8 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         default="", description="Origins whose pages may call the service, with commas between; none, if empty."
     )
-    tls_cert: Path | None = Field(default=None, description="Certificate chain (PEM) to serve HTTPS with.")
-    tls_key: Path | None = Field(default=None, description="Private key (PEM) of that certificate.")
+    tls_cert: FilePath | None = Field(default=None, description="Certificate chain (PEM) to serve HTTPS with.")
+    tls_key: FilePath | None = Field(default=None, description="Private key (PEM) of that certificate.")
     ops_port: int | None = Field(
         default=None, ge=0, le=65535, description="Port of its own for `/metrics` and `/health`."
     )

@@ -1,7 +1,8 @@
-"""Who may reach the service: without keys only this machine."""
+"""Who may reach the service, and how: without keys only this machine; with a certificate by HTTPS."""
 
 from __future__ import annotations
 
+import ssl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+
+class CertificateError(Exception):
+    """HTTPS cannot be served. The message is one sentence: what is wrong, and what to do."""
 
 
 def reachable(settings: Settings) -> Settings:
@@ -37,3 +42,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_certificate(settings: Settings) -> None:
+    """See that certificate and key can be read and belong together, before uvicorn tells it by a traceback.
+
+    Raises CertificateError.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise CertificateError(
+            f"HTTPS cannot be served with {settings.tls_cert} and {settings.tls_key} ({error.strerror or error}); "
+            "check FORETELL_TLS_CERT and FORETELL_TLS_KEY."
+        ) from error

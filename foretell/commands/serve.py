@@ -57,7 +57,7 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
 
     from app import logs
     from app.settings import likely_typos
-    from foretell.reach import reachable
+    from foretell.reach import CertificateError, check_certificate, reachable
     from foretell.server import ListenError, base_url, bind
 
     logs.configure(settings)
@@ -65,6 +65,11 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
     for sentence in likely_typos(os.environ):
         log.warning(sentence)
     settings = reachable(settings)
+    try:
+        check_certificate(settings)
+    except CertificateError as error:
+        log.error(str(error))
+        return 1
     sockets = [] if listener is None else [listener]
     try:
         sockets = sockets or [bind(settings.host, settings.port)]
@@ -136,9 +141,7 @@ def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> 
     from app.settings import PREFIX
 
     for name, value in settings.model_dump().items():
-        if value is not None and not isinstance(
-            value, SecretStr
-        ):  # secrets are in the environment, no option sets them
+        if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
             os.environ[PREFIX + name.upper()] = str(value)
     with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
