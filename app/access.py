@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from typing import cast
+from typing import Protocol, cast
 
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
@@ -15,7 +15,6 @@ from limits import RateLimitItem, parse
 from app.errors import Forbidden, ForetellError, RateLimited, Unauthorized
 from app.key_file import KeyFile
 from app.keys import Refusal, Scope, judge
-from app.limits import Limiter
 from app.metrics import Metrics
 from app.middleware import DEGRADED, OPS
 from app.settings import Settings
@@ -25,6 +24,14 @@ _TOLD: dict[Refusal, str] = {
     "wrong": "This key is not known; ask the operator for one.",
     "expired": "This key has expired; ask the operator for a new one.",
 }
+
+
+class Counter(Protocol):
+    """What access needs of :class:`app.limits.Limiter`."""
+
+    async def take(self, name: str, rate: RateLimitItem) -> bool:
+        """Count one request; False where it was counted by this process alone. Raises RateLimited."""
+        ...
 
 
 class Access:
@@ -38,7 +45,7 @@ class Access:
     def __init__(
         self,
         keys: KeyFile | None,
-        limiter: Limiter,
+        limiter: Counter,
         settings: Settings,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,

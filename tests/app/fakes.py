@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from limits import RateLimitItem
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
-from app.errors import CacheUnavailable, HistoryUnavailable
+from app.errors import CacheUnavailable, HistoryUnavailable, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
 from app.states import CachedState, Lookup
@@ -235,6 +236,21 @@ class FakeStates:
     def _token(self) -> bytes:
         self.tokens += 1
         return self.tokens.to_bytes(16, "big")
+
+
+class FakeLimiter:
+    """Counts for ever, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.lost = False
+
+    async def take(self, name: str, rate: RateLimitItem) -> bool:
+        """See :class:`app.limits.Limiter`."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+        if self.counts[name] > rate.amount:
+            raise RateLimited("Too many requests.", retry_after=7)
+        return not self.lost
 
 
 class FakeEventStore:
