@@ -97,7 +97,7 @@ class Limiter:
                 account.left, account.until = cost - 1, self._clock() + rate.get_expiry()
                 return
         window = await self._cache.ask(lambda _: self._shared.get_window_stats(rate, name))
-        self._refuse(account, window.reset_time)
+        self._refuse(account, min(window.reset_time, self._clock() + rate.get_expiry()))
 
     async def _hit(self, name: str, rate: RateLimitItem, cost: int) -> bool:
         return await self._cache.ask(lambda _: self._shared.hit(rate, name, cost=cost))

@@ -35,6 +35,7 @@ from tests.app.fakes import (
     FakeLimiter,
     FakeRuntime,
     FakeStates,
+    FakeUsers,
     publish_artifact,
 )
 
@@ -52,7 +53,7 @@ class House:
     states: FakeStates = field(default_factory=FakeStates)
     catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
     limiter: FakeLimiter = field(default_factory=FakeLimiter)
-    users: Users | None = None
+    users: Users | FakeUsers = field(default_factory=FakeUsers)
     now: float = NOW
     app: FastAPI = field(init=False)
     access: Access = field(init=False)

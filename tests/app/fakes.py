@@ -6,7 +6,7 @@ A part whose ``lost`` is set raises what the real one raises when its server is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,23 @@ class FakeLimiter:
         if self.counts[name] > rate.amount:
             raise RateLimited("Too many requests.", retry_after=7)
         return not self.lost
+
+
+class FakeUsers:
+    """Nobody is held here."""
+
+    async def describe(self, user_id: str, profile: Mapping[str, Any]) -> bool:
+        """See :class:`app.users.Users`."""
+        return True
+
+    async def export(self, user_id: str) -> AsyncIterator[dict[str, Any]]:
+        """See :class:`app.users.Users`."""
+        for document in ():
+            yield document
+
+    async def erase(self, user_id: str) -> dict[str, int]:
+        """See :class:`app.users.Users`."""
+        return {"users": 0, "events": 0, "exposures": 0}
 
 
 class FakeEventStore:
