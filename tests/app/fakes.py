@@ -262,7 +262,8 @@ class FakeUsers:
 
     async def export(self, user_id: str) -> AsyncIterator[dict[str, Any]]:
         """See :class:`app.users.Users`."""
-        for document in ():
+        documents: list[dict[str, Any]] = []
+        for document in documents:
             yield document
 
     async def erase(self, user_id: str) -> dict[str, int]:
