@@ -27,9 +27,14 @@ def same(user_id: str) -> str:
 
 def alias_of(settings: Settings) -> Alias:
     """What FORETELL_PSEUDONYM_KEY makes of ids at the door."""
-    if settings.pseudonym_key is None:
+    return aliased(None if settings.pseudonym_key is None else settings.pseudonym_key.get_secret_value())
+
+
+def aliased(secret: str | None) -> Alias:
+    """:func:`alias_of` by the secret itself; None makes none."""
+    if not secret:
         return same
-    key = settings.pseudonym_key.get_secret_value().encode()
+    key = secret.encode()
     return lambda user_id: pseudonym(key, "user", user_id)
 
 

@@ -16,8 +16,9 @@ from app.states import States
 
 log = structlog.get_logger(__name__)
 
-#: Every collection that holds something of users, and the field that says of whom.
-COLLECTIONS = {"users": "_id", "events": "user_id", "exposures": "user_id"}
+#: Every collection that may hold something of users, and the field that says of whom. ``meta`` has the shopper whom the
+#: demo shows.
+COLLECTIONS = {"users": "_id", "events": "user_id", "exposures": "user_id", "meta": "user_id"}
 #: Documents read at once for an export.
 BATCH = 500
 

@@ -55,19 +55,21 @@ def demo(
 
 def load(host: str | None, port: int | None, end: Ending) -> int:
     """Make sure that the shop is in the MongoDB of the settings, for a service that runs elsewhere."""
+    from app.pseudonyms import alias_of
     from app.settings import load_settings
     from foretell.server import base_url
     from foretell.shop import open_shop
 
     settings = load_settings(host=host, port=port)
     with end.hold():
-        shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
-    print_requests(base_url(settings.host, settings.port), shopper, keyed=settings.keys is not None)
+        shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check, alias_of(settings))
+    print_requests(base_url(settings.host, settings.port), shopper, settings)
     return 0
 
 
 def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int:
     """Everything on this machine until a signal comes; what can fail at once (settings, port, folder) comes first."""
+    from app.pseudonyms import alias_of
     from app.settings import load_settings
     from foretell.commands.serve import run
     from foretell.embedded import EmbeddedStores
@@ -85,7 +87,7 @@ def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int
         follow_terminal()  # now, because a child is best started before there are threads
         settings = settings.model_copy(update={"redis_url": stores.redis_url, "mongo_url": stores.mongo_url})
         with end.hold():
-            shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
+            shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check, alias_of(settings))
         base = base_url(settings.host, listener.getsockname()[1])
         return run(settings, listener, partial(announce, base, shopper, settings))
 
@@ -93,12 +95,13 @@ def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int
 def announce(base: str, shopper: Shopper, settings: Settings) -> None:
     """Say that it is ready, and what to try."""
     console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}).")
-    print_requests(base, shopper, keyed=settings.keys is not None)
+    print_requests(base, shopper, settings)
 
 
-def print_requests(base: str, shopper: Shopper, *, keyed: bool) -> None:
+def print_requests(base: str, shopper: Shopper, settings: Settings) -> None:
     """Lines that can be pasted into a browser and a terminal; where the service wants a key, from the variable KEY."""
-    key = ' -H "Authorization: Bearer $KEY"' if keyed else ""
+    key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
+    metrics = f"curl -s {base}/metrics{key} | grep foretell_state_lookups\n" if settings.ops_port is None else ""
     user = shopper.user_id
     named = ", ".join(f'"{item}"' for item in shopper.items)
     click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click"'
@@ -118,8 +121,7 @@ curl -s {base}/events{key} -H 'Content-Type: application/json' \\
   -d '{{"events": [{{"event_id": "'$(date +%s)'", {click}}}]}}'
 
 [bold]# What operations see, and the API to try in a browser.[/bold]
-curl -s {base}/metrics{key} | grep foretell_state_lookups
-{base}/docs
+{metrics}{base}/docs
 """,
         soft_wrap=True,
     )

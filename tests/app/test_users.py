@@ -77,7 +77,7 @@ async def test_an_erased_user_is_counted_and_gone(house: Stored) -> None:
     await house.did("u", "e1", "e2")
     response = await house.client.delete("/users/u")
     ErasedResponse.model_validate(response.json(), extra="forbid")
-    assert response.json() == {"deleted": {"users": 0, "events": 2, "exposures": 0}}
+    assert response.json() == {"deleted": {"users": 0, "events": 2, "exposures": 0, "meta": 0}}
     assert (await house.client.get("/users/u")).status_code == 404
     assert house.app.state.metrics.registry.get_sample_value("foretell_erasures_total") == 1
 
@@ -94,7 +94,12 @@ async def test_any_id_is_just_a_text(house: Stored, user: str) -> None:
     assert (await house.did(user, "e1"))["accepted"] == 1
     assert (await house.predict(user))["provenance"]["history"] == 1
     assert [line["collection"] for line in await _lines(house, user)] == ["users", "events"]
-    assert (await house.client.delete(address)).json()["deleted"] == {"users": 1, "events": 1, "exposures": 0}
+    assert (await house.client.delete(address)).json()["deleted"] == {
+        "users": 1,
+        "events": 1,
+        "exposures": 0,
+        "meta": 0,
+    }
     assert (await house.predict("bystander"))["provenance"]["history"] == 1
 
 

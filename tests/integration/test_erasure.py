@@ -73,10 +73,10 @@ async def test_everything_held_of_a_user_is_deleted_and_of_nobody_else(house: St
     assert await places(house) == {"users", "events", "exposures"}  # the search can find
     inside = alias_of(house.settings)(USER)
     assert await house.cache.client.exists(user_key(inside))
-    assert await erase(house) == {"users": 1, "events": 5, "exposures": 1}
+    assert await erase(house) == {"users": 1, "events": 5, "exposures": 1, "meta": 0}
     assert await places(house) == set()
     assert not await house.cache.client.exists(user_key(inside))
-    assert await erase(house) == {"users": 0, "events": 0, "exposures": 0}
+    assert await erase(house) == {"users": 0, "events": 0, "exposures": 0, "meta": 0}
     assert await places(house, OTHER) == {"users", "events"}
     assert (await house.predict(OTHER))["provenance"]["history"] == 5
 
@@ -163,7 +163,7 @@ async def test_without_redis_the_caller_is_told_to_come_again(
     assert (response.status_code, response.json()["error"]) == (503, "cache_unavailable")
     assert "send the same request again" in response.json()["detail"]
     house.cache._away = False
-    assert await erase(house) == {"users": 0, "events": 0, "exposures": 0}
+    assert await erase(house) == {"users": 0, "events": 0, "exposures": 0, "meta": 0}
 
 
 async def test_not_even_the_log_file_of_valkey_ever_held_the_id(house: Stored, stores: EmbeddedStores) -> None:
