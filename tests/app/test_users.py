@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
+from app.errors import CacheUnavailable
 from app.mongo import Mongo
 from app.pseudonyms import alias_of
 from app.redis import Cache
@@ -47,11 +48,15 @@ async def test_a_profile_counts_in_the_next_prediction(house: Stored) -> None:
     assert countries[0] != countries[1] == countries[2] != countries[-1]
 
 
-async def test_without_redis_the_profile_is_stored_and_the_answer_says_so(house: Stored) -> None:
-    house.cache._away, house.cache._ask_again_at = True, float("inf")
+async def test_without_redis_the_profile_is_stored_and_the_answer_says_so(
+    house: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(user_ids: object) -> None:
+        raise CacheUnavailable("Redis did not answer.")
+
+    monkeypatch.setattr(house.states, "invalidate", lost)
     response = await house.client.put("/users/u", json={"profile": {}})
     assert response.json() == {"user_id": "u", "degraded": ["cache"]}
-    house.cache._away = False
 
 
 async def test_an_export_has_every_document_of_the_user_and_of_nobody_else(house: Stored) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.erasures import SECONDS, Erasures
+from app.errors import CacheUnavailable
 from app.invalidations import user_key
 from app.mongo import Mongo
 from app.pseudonyms import alias_of
@@ -155,15 +156,33 @@ async def test_who_comes_back_after_a_minute_is_welcome(mongo: Mongo, house: Sto
     assert await users.keep_out({inside, "somebody"}) == set()
 
 
-async def test_without_redis_the_caller_is_told_to_come_again(
-    house: Stored,
-) -> None:
-    house.cache._away, house.cache._ask_again_at = True, float("inf")
+async def test_without_redis_the_caller_is_told_to_come_again(house: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.states, "erase", _lost)
     response = await house.client.delete(f"/users/{USER}")
     assert (response.status_code, response.json()["error"]) == (503, "cache_unavailable")
     assert "send the same request again" in response.json()["detail"]
-    house.cache._away = False
+    monkeypatch.undo()
     assert await erase(house) == {"users": 0, "events": 0, "exposures": 0, "meta": 0}
+
+
+async def _lost(*arguments: object) -> None:
+    raise CacheUnavailable("Redis did not answer.")
+
+
+async def test_a_state_that_is_cached_between_the_steps_of_an_erasure_goes_too(
+    house: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was computed from the whole history, under a generation that nobody has replaced."""
+    delete = Users._delete
+
+    async def predicted(users: Users, ids: list[str]) -> dict[str, int]:
+        await house.predict(USER)
+        return await delete(users, ids)
+
+    monkeypatch.setattr(Users, "_delete", predicted)
+    await erase(house)
+    after = await house.predict(USER)
+    assert (after["provenance"]["state"], after["provenance"]["history"]) == ("anonymous", 0)
 
 
 async def test_not_even_the_log_file_of_valkey_ever_held_the_id(house: Stored, stores: EmbeddedStores) -> None:
