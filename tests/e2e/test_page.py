@@ -242,6 +242,7 @@ def test_the_api_page_shows_the_operations(browser: Any, base: str) -> None:
         "/predict",
         "/predict/batch",
         "/events",
+        "/users/{user_id}",
         "/models",
         "/metrics",
         "/health/live",
