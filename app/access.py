@@ -16,7 +16,8 @@ from app.errors import Forbidden, ForetellError, RateLimited, Unauthorized
 from app.key_file import KeyFile
 from app.keys import Refusal, Scope, judge
 from app.metrics import Metrics
-from app.middleware import DEGRADED, OPS
+from app.middleware import DEGRADED
+from app.ports import OPS
 from app.settings import Settings
 
 _TOLD: dict[Refusal, str] = {

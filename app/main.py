@@ -12,7 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from app import errors, openapi
 from app.lifespan import State, open_state
 from app.metrics import Metrics
-from app.middleware import BodyLimitMiddleware, PortMiddleware, RequestMiddleware, StartupMiddleware
+from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
+from app.ports import PortMiddleware
 from app.routes import events, health, metrics, models, page, predict, users
 from app.settings import Settings, load_settings
 

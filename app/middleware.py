@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: request id, metrics and last resort for errors; the body limit; ports; start-up errors."""
+"""Pure ASGI middleware: request id, metrics and last resort for errors; the body limit; start-up errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import FieldProblem, Internal, NotFound, PayloadTooLarge, StartupError, respond
+from app.errors import FieldProblem, Internal, PayloadTooLarge, StartupError, respond
 from app.metrics import Metrics
 from models.artifact import ArtifactError
 from models.contract import ContractError
@@ -21,12 +21,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 REQUEST_ID = "foretell.request_id"
 ARRIVED = "foretell.arrived"
-#: Set where the request came on the port of operations.
-OPS = "foretell.ops"
 #: What the answer lacks although its body has no place to say so; told in the header X-Degraded.
 DEGRADED = "foretell.degraded"
-#: What the port of operations serves, and then no other port.
-OPERATIONS = ("/metrics", "/health/")
 
 #: Exceptions of start-up whose message is a sentence for the operator.
 SENTENCES = (StartupError, ArtifactError, ContractError)
@@ -144,23 +140,6 @@ class BodyLimitMiddleware:
             f"The body is longer than {self.limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES.",
             fields=[FieldProblem("body", f"must have at most {self.limit} bytes")],
         )
-
-
-class PortMiddleware:
-    """Serves what is for operations on one port, and everything else on the others; elsewhere they are not found."""
-
-    def __init__(self, app: ASGIApp, ops_port: int) -> None:
-        self.app = app
-        self.ops_port = ops_port
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other scopes pass through. The port is that of our socket, not what a client says."""
-        if scope["type"] == "http":
-            scope[OPS] = (scope.get("server") or ("", None))[1] == self.ops_port
-            if scope[OPS] != scope["path"].startswith(OPERATIONS):
-                await respond(NotFound("There is nothing at this path on this port."))(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
 
 
 class StartupMiddleware:

@@ -53,39 +53,58 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
         on_ready: called when requests are answered; only with one worker.
     """
     import structlog
-    from uvicorn import Config
 
     from app import logs
     from app.settings import likely_typos
     from foretell.reach import CertificateError, check_certificate, reachable
-    from foretell.server import ListenError, base_url, bind
+    from foretell.server import ListenError, base_url
 
     logs.configure(settings)
     log = structlog.stdlib.get_logger(__name__)
     for sentence in likely_typos(os.environ):
         log.warning(sentence)
-    settings = reachable(settings)
-    try:
-        check_certificate(settings)
-    except CertificateError as error:
-        log.error(str(error))
-        return 1
-    sockets = [] if listener is None else [listener]
-    try:
-        sockets = sockets or [bind(settings.host, settings.port)]
-        if settings.ops_port is not None:
-            sockets.append(bind(settings.host, settings.ops_port))
-            settings = settings.model_copy(update={"ops_port": sockets[1].getsockname()[1]})
-    except ListenError as error:
-        for bound in sockets:
-            bound.close()
-        log.error(str(error))
-        return 1
-    config = Config(
+    with ExitStack() as stack:
+        try:
+            settings = reachable(settings)
+            check_certificate(settings)
+            settings, sockets = _bind(settings, listener, stack)
+        except (CertificateError, ListenError) as error:
+            log.error(str(error))
+            return 1
+        config = _config(settings, sockets[0].getsockname()[1])
+        base = base_url(config.host, config.port, "https" if settings.tls_cert else "http")
+
+        def ready() -> None:
+            log.info(f"Foretell is running on {base} (Ctrl-C ends it)")
+            on_ready()
+
+        if settings.workers > 1:
+            log.info(f"{settings.workers} workers start on {base} (Ctrl-C ends them)")
+            return _run_many(config, settings, sockets)
+        return _run_one(config, settings, sockets, ready)
+
+
+def _bind(settings: Settings, listener: socket | None, stack: ExitStack) -> tuple[Settings, list[socket]]:
+    """The public socket and, where there is one, that of operations, with its port in the settings; the stack closes
+    them. Raises ListenError."""
+    from foretell.server import bind
+
+    sockets = [stack.enter_context(listener or bind(settings.host, settings.port))]
+    if settings.ops_port is not None:
+        sockets.append(stack.enter_context(bind(settings.host, settings.ops_port)))
+        settings = settings.model_copy(update={"ops_port": sockets[1].getsockname()[1]})
+    return settings, sockets
+
+
+def _config(settings: Settings, port: int) -> Config:
+    """What uvicorn needs to know."""
+    from uvicorn import Config
+
+    return Config(
         "app.main:create_app",
         factory=True,
         host=settings.host,
-        port=sockets[0].getsockname()[1],
+        port=port,
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
@@ -99,20 +118,6 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
         ssl_keyfile=settings.tls_key,
         timeout_worker_healthcheck=15,  # seconds; importing TensorFlow can hold the interpreter for a while
     )
-
-    base = base_url(config.host, config.port, "https" if settings.tls_cert else "http")
-
-    def ready() -> None:
-        log.info(f"Foretell is running on {base} (Ctrl-C ends it)")
-        on_ready()
-
-    with ExitStack() as stack:
-        for bound in sockets:
-            stack.enter_context(bound)
-        if settings.workers > 1:
-            log.info(f"{settings.workers} workers start on {base} (Ctrl-C ends them)")
-            return _run_many(config, settings, sockets)
-        return _run_one(config, settings, sockets, ready)
 
 
 def _run_one(config: Config, settings: Settings, sockets: Sequence[socket], on_ready: Callable[[], None]) -> int:
