@@ -45,7 +45,8 @@ COPY deploy/image/health.py /srv/foretell/
 COPY models/saved /srv/foretell/models
 # Readable by the service's user whatever the modes in the checkout, and not writable by it.
 RUN pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
-    && chmod -R a+rX,go-w /srv/foretell
+    && chmod -R a+rX,go-w /srv/foretell \
+    && mkdir /keys
 
 
 FROM packages AS service
@@ -55,6 +56,8 @@ ENV FORETELL_HOST=0.0.0.0 \
 COPY --from=project /wheels /wheels
 RUN pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 COPY --from=project /srv/foretell /srv/foretell
+# Where a volume of keys goes: a new one takes the owner from here.
+COPY --from=project --chown=10001:10001 /keys /srv/foretell/keys
 WORKDIR /srv/foretell
 # By number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001

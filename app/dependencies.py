@@ -13,6 +13,7 @@ from app.middleware import REQUEST_ID
 from app.model import Model
 from app.predictor import Predictor
 from app.settings import Settings
+from app.users import Users
 
 
 async def get_predictor(request: Request) -> Predictor:
@@ -23,6 +24,11 @@ async def get_predictor(request: Request) -> Predictor:
 async def get_ingest(request: Request) -> Ingest:
     """The path of events."""
     return cast(Ingest, request.state.ingest)
+
+
+async def get_users(request: Request) -> Users:
+    """What is held of users."""
+    return cast(Users, request.state.users)
 
 
 async def get_health(request: Request) -> Health:
@@ -52,6 +58,7 @@ async def get_request_id(request: Request) -> str:
 
 PredictorDep = Annotated[Predictor, Depends(get_predictor)]
 IngestDep = Annotated[Ingest, Depends(get_ingest)]
+UsersDep = Annotated[Users, Depends(get_users)]
 HealthDep = Annotated[Health, Depends(get_health)]
 ModelDep = Annotated[Model, Depends(get_model)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]

@@ -58,7 +58,7 @@ class Reader(Generic[T]):
             "documents_unreadable",
             collection=self._collection,
             count=len(failures),
-            first=str(document.get("_id")),
+            **{"user_id" if self._collection == "users" else "first": str(document.get("_id"))},
             field=field,
             problem=problem,
         )

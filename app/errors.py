@@ -48,6 +48,7 @@ class ForetellError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retry_after: ClassVar[int | None] = None
+    challenge: ClassVar[Mapping[str, str]] = {}  # what RFC 6750 wants beside a refusal
 
     def __init__(self, detail: str, *, fields: Sequence[FieldProblem] = (), retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -57,8 +58,8 @@ class ForetellError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the answer: ``Retry-After`` in seconds, where trying again helps."""
-        return {} if self._wait is None else {"Retry-After": str(self._wait)}
+        """Headers of the answer: ``Retry-After`` in seconds, where trying again helps, and what the class adds."""
+        return dict(self.challenge) if self._wait is None else {**self.challenge, "Retry-After": str(self._wait)}
 
 
 class Internal(ForetellError):
@@ -104,6 +105,44 @@ class UnsupportedMedia(ForetellError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class Unauthorized(ForetellError):
+    """No key came along, or one that does not count (any more)."""
+
+    status = 401
+    code = "unauthorized"
+    challenge: ClassVar = {"WWW-Authenticate": 'Bearer realm="foretell"'}
+
+
+class Forbidden(ForetellError):
+    """The key counts, but not for this."""
+
+    status = 403
+    code = "forbidden"
+    challenge: ClassVar = {"WWW-Authenticate": 'Bearer realm="foretell", error="insufficient_scope"'}
+
+
+class NotFound(ForetellError):
+    """There is nothing at this path."""
+
+    status = 404
+    code = "not_found"
+
+
+class Erased(ForetellError):
+    """The user was erased less than a minute ago: what was on its way then must not bring them back."""
+
+    status = 409
+    code = "erased"
+    retry_after = 60
+
+
+class RateLimited(ForetellError):
+    """More requests than the key, or than wrong keys from one address, may send."""
+
+    status = 429
+    code = "rate_limited"
 
 
 class Overloaded(ForetellError):

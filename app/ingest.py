@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from app.errors import CacheUnavailable, problems
 from app.event_store import Inserted, StoredEvent
 from app.metrics import Metrics
+from app.pseudonyms import Alias, same
 from app.schemas import EventIn, EventsRequest
 from app.states import States
 from models.contract import Contract
@@ -30,8 +33,18 @@ class Store(Protocol):
         ...
 
 
+async def _nobody(user_ids: Collection[str]) -> set[str]:
+    return set()
+
+
 class Ingest:
-    """Accepts events. ``clock`` is the time, in seconds since 1970 UTC."""
+    """Accepts events.
+
+    Args:
+        clock: the time, in seconds since 1970 UTC.
+        alias: makes of a caller's user id the one that is stored.
+        keep_out: of stored user ids those that were erased a moment ago; see :meth:`app.users.Users.keep_out`.
+    """
 
     def __init__(
         self,
@@ -40,7 +53,11 @@ class Ingest:
         contract: Contract,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        alias: Alias = same,
+        keep_out: Callable[[Collection[str]], Awaitable[set[str]]] = _nobody,
     ) -> None:
+        self._alias = alias
+        self._keep_out = keep_out
         self._store = store
         self._states = states
         self._types = [behaviour.name for behaviour in contract.behaviours]
@@ -61,13 +78,35 @@ class Ingest:
             inserted = await self._store.insert(events)
             accepted, duplicates = len(inserted.accepted), len(inserted.duplicates)
             # Duplicates too: the first attempt may have stored the event and failed before it invalidated.
-            try:
-                await self._states.invalidate(sorted({event.user_id for event in events}))
-            except CacheUnavailable:  # states retries in the background
-                degraded.append("cache")
-                self._metrics.degraded.labels("cache").inc()
+            users = sorted({event.user_id for event in events})
+            gone, degraded = await asyncio.gather(self._keep_out(users), self._invalidate(users))
+            if gone:
+                accepted -= sum(events[place].user_id in gone for place in inserted.accepted)
+                duplicates -= sum(events[place].user_id in gone for place in inserted.duplicates)
+                rejected = sorted(rejected + self._stragglers(request.events, gone, rejected), key=itemgetter("index"))
         self._count(accepted, duplicates, len(rejected))
         return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected, "degraded": degraded}
+
+    async def _invalidate(self, user_ids: Sequence[str]) -> list[str]:
+        """New generations; what the answer is degraded by, where Redis is away."""
+        try:
+            await self._states.invalidate(user_ids)
+        except CacheUnavailable:  # states retries in the background
+            self._metrics.degraded.labels("cache").inc()
+            return ["cache"]
+        return []
+
+    def _stragglers(
+        self, events: list[EventIn], gone: Collection[str], rejected: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Rejections of events of users that were erased a moment ago; those were deleted again."""
+        known = {rejection["index"] for rejection in rejected}
+        detail = "user_id: was erased less than a minute ago"
+        return [
+            {"index": index, "error": "erased", "detail": detail}
+            for index, event in enumerate(events)
+            if index not in known and self._alias(event.user_id) in gone
+        ]
 
     def _judge(self, events: list[EventIn]) -> tuple[list[StoredEvent], list[dict[str, Any]]]:
         """The events to store, and the rejections."""
@@ -77,7 +116,7 @@ class Ingest:
         for index, event in enumerate(events):
             reason = self._reason(event, now)
             if reason is None:
-                good.append(_stored(event, now))
+                good.append(_stored(event, now, self._alias(event.user_id)))
             else:
                 rejected.append({"index": index, "error": reason[0], "detail": reason[1]})
         return good, rejected
@@ -102,11 +141,11 @@ class Ingest:
             self._metrics.events.labels(outcome).inc(count)
 
 
-def _stored(event: EventIn, now: datetime) -> StoredEvent:
-    """The event as it is stored. MongoDB keeps milliseconds."""
+def _stored(event: EventIn, now: datetime, user_id: str) -> StoredEvent:
+    """The event as it is stored, under the user's stored id. MongoDB keeps milliseconds."""
     return StoredEvent(
         event_id=event.event_id,
-        user_id=event.user_id,
+        user_id=user_id,
         item_id=event.item_id,
         type=event.type,
         at=now if event.at is None else event.at,

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from hashlib import blake2b
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -38,8 +39,9 @@ return 1
 
 
 def user_key(user_id: str) -> str:
-    """The hash of a user; the braces keep it on one node of a cluster."""
-    return f"foretell:{{{user_id}}}"
+    """The hash of a user. Its name is a digest, so that no request, however late, writes a user's id into Redis; the
+    braces keep it on one node of a cluster."""
+    return f"foretell:{{{blake2b(user_id.encode(), digest_size=16, person=b'foretell-key').hexdigest()}}}"
 
 
 class Invalidations:

@@ -12,17 +12,24 @@ import numpy as np
 import structlog
 
 from app import logs, mongo, redis
+from app.access import Access
 from app.catalogue import Catalogue
+from app.erasures import Erasures
 from app.errors import HistoryUnavailable, StartupError, Unreachable
 from app.event_store import EventStore
 from app.health import Health
 from app.history import MongoHistory
 from app.ingest import Ingest
+from app.key_file import KeyFile
+from app.limits import Limiter
 from app.metrics import Metrics
 from app.model import Model
 from app.predictor import Predictor
+from app.pseudonyms import alias_of
+from app.retention import ensure_retention
 from app.settings import Settings
 from app.states import RedisStates
+from app.users import Users
 from app.visitor import Visitors
 from models.artifact import Artifact
 
@@ -40,6 +47,8 @@ class State(TypedDict):
 
     predictor: Predictor
     ingest: Ingest
+    users: Users
+    access: Access
     health: Health
     model: Model
 
@@ -54,6 +63,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
     logs.configure(settings)  # again in each worker process
     async with AsyncExitStack() as stack:
         stack.callback(metrics.close)
+        keys = await _keys(stack, settings, metrics)
         patience = settings.startup_seconds
         stores = await patiently(
             partial(mongo.connect, settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms), patience
@@ -75,19 +85,39 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
         )
         try:
             await stores.ensure_indexes()
+            await ensure_retention(stores.database, settings.retention_days)
+            erasures = await Erasures.open(stores.database)
             await stack.enter_async_context(catalogue)
         except mongo.Refused as error:
             raise mongo.refusal(settings.mongo_url, error) from error
         except HistoryUnavailable as error:
             raise StartupError("MongoDB stopped answering while the catalogue was read; start it again.") from error
-        visitors = Visitors(MongoHistory(stores.database, metrics.left_out), states, model, metrics)
+        alias = alias_of(settings)
+        users = Users(stores.database, erasures, states, alias)
+        visitors = Visitors(MongoHistory(stores.database, metrics.left_out), states, model, metrics, alias)
         _announce(model, metrics)
         yield State(
             predictor=Predictor(visitors, catalogue, model, metrics, settings, np.random.default_rng()),
-            ingest=Ingest(EventStore(stores.database), states, model.artifact.contract, metrics),
+            ingest=Ingest(
+                EventStore(stores.database),
+                states,
+                model.artifact.contract,
+                metrics,
+                alias=alias,
+                keep_out=users.keep_out,
+            ),
+            users=users,
+            access=Access(keys, Limiter(cache), settings, metrics),
             health=Health({"cache": cache.ping, "history": stores.ping}),
             model=model,
         )
+
+
+async def _keys(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> KeyFile | None:
+    """The keys, read again whenever they change. Raises KeysError."""
+    if settings.keys is None:
+        return None
+    return await stack.enter_async_context(KeyFile(settings.keys, metrics.keys_failures.inc))
 
 
 async def patiently(connect: Callable[[], Awaitable[T]], seconds: float) -> T:

@@ -1,13 +1,16 @@
-"""Structured logs: one format for our lines, uvicorn's and those of libraries. User ids are never logged."""
+"""Structured logs: one format for our lines, uvicorn's and those of libraries. No line holds a user's id: what is
+logged as ``user_id`` is replaced by a pseudonym, ``user``."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from app.pseudonyms import Alias, log_name_of
 from app.settings import Settings
 
 
@@ -17,6 +20,7 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        _Pseudonyms(log_name_of(settings)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
@@ -39,6 +43,18 @@ def configure(settings: Settings) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+
+
+class _Pseudonyms:
+    """A processor that puts a pseudonym in the place of ``user_id``."""
+
+    def __init__(self, name_of: Alias) -> None:
+        self._name_of = name_of
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if "user_id" in event:
+            event["user"] = self._name_of(str(event.pop("user_id")))
+        return event
 
 
 def _formatter(shared: list[Any], *, json: bool) -> logging.Formatter:

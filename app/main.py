@@ -7,12 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app import errors, openapi
 from app.lifespan import State, open_state
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
-from app.routes import events, health, metrics, models, page, predict
+from app.ports import PortMiddleware
+from app.routes import events, health, metrics, models, page, predict, users
 from app.settings import Settings, load_settings
 
 OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
@@ -20,6 +22,7 @@ OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
 TAGS = [
     {"name": "predictions", "description": "What will this user do next?"},
     {"name": "events", "description": "What users did."},
+    {"name": "users", "description": "What is held of a user: described, exported, erased."},
     {"name": "models", "description": "What answers."},
     {"name": "operations", "description": "Probes and metrics."},
 ]
@@ -55,11 +58,21 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
     )
     app.state.settings = settings
     app.state.metrics = collectors
-    for module in (predict, events, models, health, metrics, page):
+    for module in (predict, events, users, models, health, metrics, page):
         app.include_router(module.router)
     errors.install(app)
     openapi.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Degraded", "X-Request-ID"],
+        )
+    if settings.ops_port is not None:
+        app.add_middleware(PortMiddleware, ops_port=settings.ops_port)
     app.add_middleware(RequestMiddleware, metrics=collectors)
     app.add_middleware(StartupMiddleware)  # added last, so outermost
     return app

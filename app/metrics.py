@@ -54,8 +54,21 @@ class Metrics:
             registry=r,
         )
         self.degraded = Counter(
-            "foretell_degraded", "Answers given without a part: cache, history or explanation.", ["part"], registry=r
+            "foretell_degraded",
+            "Answers given without a part: cache, history, explanation, or limits (counted by one process alone).",
+            ["part"],
+            registry=r,
         )
+        self.refused = Counter(
+            "foretell_refused",
+            "Requests refused for their key: missing, wrong, expired, scope or limit.",
+            ["reason"],
+            registry=r,
+        )
+        self.keys_failures = Counter(
+            "foretell_keys_reload_failures", "Changed files of keys that could not be used.", registry=r
+        )
+        self.erasures = Counter("foretell_erasures", "Users erased.", registry=r)
         self.events = Counter(
             "foretell_events", "Events received: accepted, duplicate or rejected.", ["outcome"], registry=r
         )

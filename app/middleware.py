@@ -21,6 +21,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 REQUEST_ID = "foretell.request_id"
 ARRIVED = "foretell.arrived"
+#: What the answer lacks although its body has no place to say so; told in the header X-Degraded.
+DEGRADED = "foretell.degraded"
 
 #: Exceptions of start-up whose message is a sentence for the operator.
 SENTENCES = (StartupError, ArtifactError, ContractError)
@@ -55,7 +57,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if DEGRADED in scope:
+                    headers["X-Degraded"] = scope[DEGRADED]
             await send(message)
 
         with (

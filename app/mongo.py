@@ -146,7 +146,7 @@ def driver_errors() -> Iterator[None]:
     except (OperationFailure, ConfigurationError, BSONError) as error:
         if isinstance(error, OperationFailure) and error.timeout:
             raise HistoryUnavailable("MongoDB did not answer in time; try again.") from error
-        reason = str(error).partition(", full error")[0]
+        reason = str(error).partition(", full error")[0].partition(" dup key")[0]  # a key may be a user's id
         log.error("mongo_refused", reason=reason)
         raise Refused(reason) from error
     except ConnectionFailure as error:

@@ -10,24 +10,31 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.replies import ErrorResponse
-from app.schemas import BatchRequest, EventsRequest, PredictRequest
+from app.schemas import BatchRequest, EventsRequest, PredictRequest, UserRequest
 
 REF = "#/components/schemas/{model}"
 
 #: Request models, which FastAPI does not see because routes parse the body themselves.
-REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, BatchRequest, EventsRequest)
+REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, BatchRequest, EventsRequest, UserRequest)
 
 #: By status, what a route's ``responses`` says of an error.
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
+        401: "No key, or one that is not known or has expired; only where the service has keys.",
+        403: "The key lacks the scope of this route.",
+        409: "The user was erased less than a minute ago. `Retry-After` says when to try again.",
         413: "The body is longer than FORETELL_BODY_LIMIT_BYTES.",
         415: "The Content-Type is not application/json.",
         422: "The payload is invalid; `fields` names every field at fault.",
+        429: "The key's limit, or that of refused keys, is used up. `Retry-After` says when to try again.",
         503: "Overloaded, or the event store is away. `Retry-After` says when to try again.",
         504: "No answer within FORETELL_DEADLINE_MS.",
     }.items()
 }
+
+#: What every route that wants a key may answer.
+KEYED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (401, 403, 429)}
 
 
 def json_body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Rejected(BaseModel):
     """An event that was not stored."""
 
     index: int = Field(description="Its place in `events`, from 0.")
-    error: Literal["invalid", "unknown_type", "clock_skew", "too_old"]
+    error: Literal["invalid", "unknown_type", "clock_skew", "too_old", "erased"]
     detail: str
 
 
@@ -150,3 +150,18 @@ class EventsResponse(BaseModel):
     degraded: list[Literal["cache"]] = Field(
         description="`cache`: stored, but a cached state may hide it until Redis is back or the state expires"
     )
+
+
+class DescribedResponse(BaseModel):
+    """The profile is stored."""
+
+    user_id: str
+    degraded: list[Literal["cache"]] = Field(
+        description="`cache`: predictions may use the old profile until Redis is back or the cached state expires"
+    )
+
+
+class ErasedResponse(BaseModel):
+    """The user is erased."""
+
+    deleted: dict[str, int] = Field(description="Documents by collection; zeros where nothing was held.")

@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from app.errors import FieldProblem, InvalidPayload, UnsupportedMedia
+from app.nesting import deeper_than
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -18,7 +19,8 @@ async def read_json(request: Request, schema: type[M]) -> M:
 
     Raises:
         UnsupportedMedia: the Content-Type is not ``application/json``.
-        InvalidPayload: malformed JSON, or JSON that does not fit the schema; every field at fault is named.
+        InvalidPayload: malformed JSON, JSON nested deeper than FORETELL_JSON_DEPTH, or JSON that does not fit the
+            schema; every field at fault is named.
         PayloadTooLarge: from the body limit, while reading.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -27,8 +29,12 @@ async def read_json(request: Request, schema: type[M]) -> M:
             "Send JSON, with the header Content-Type: application/json.",
             fields=[FieldProblem("Content-Type", "must be application/json")],
         )
+    body = await request.body()
+    limit = request.app.state.settings.json_depth
+    if deeper_than(body, limit):
+        raise InvalidPayload.of("body", f"must not be nested deeper than {limit} levels")
     try:
-        return schema.model_validate_json(await request.body())
+        return schema.model_validate_json(body)
     except ValidationError as error:
         raise InvalidPayload.from_validation(error) from None
 

@@ -179,6 +179,17 @@ class EventIn(Wire):
     context: dict[FieldName, Scalar] | None = Field(default=None, max_length=MAX_CONTEXT_FIELDS)
 
 
+class UserRequest(Wire):
+    """What is known of a user beside their events."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"profile": {"country": "DE", "segment": "regular"}}]})
+
+    profile: dict[FieldName, Scalar] = Field(
+        max_length=MAX_CONTEXT_FIELDS,
+        description="Fields of the user, also those the model does not know.",
+    )
+
+
 class EventsRequest(Wire):
     """Events to store; each is judged on its own."""
 

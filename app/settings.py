@@ -10,12 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from limits import parse
+from pydantic import AfterValidator, Field, FilePath, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FORETELL_"
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+Secret = Annotated[SecretStr, Field(min_length=16)]
+
+
+def _rate(text: str) -> str:
+    """Raises ValueError where ``limits`` cannot read it."""
+    parse(text)
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class SettingsError(Exception):
@@ -98,6 +109,34 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         default=10, ge=0, le=600, description="Time running requests get to finish at shutdown."
     )
+    keys: Path | None = Field(
+        default=None, description="File of API keys (`foretell keys new`); without it only this machine is served."
+    )
+    insecure: bool = Field(
+        default=False, description="Without keys, listen on any address all the same: others keep strangers out."
+    )
+    key_limit: Rate = Field(default="6000/minute", description="Most requests of one key, over all processes.")
+    refusal_limit: Rate = Field(
+        default="20/minute", description="Refused keys that one address is told so; from then on it gets 429."
+    )
+    json_depth: int = Field(default=16, ge=6, le=200, description="Deepest nesting of a JSON body; more gets 422.")
+    cors_origins: str = Field(
+        default="", description="Origins whose pages may call the service, with commas between; none, if empty."
+    )
+    tls_cert: FilePath | None = Field(default=None, description="Certificate chain (PEM) to serve HTTPS with.")
+    tls_key: FilePath | None = Field(default=None, description="Private key (PEM) of that certificate.")
+    ops_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of its own for `/metrics` and `/health`."
+    )
+    retention_days: int = Field(
+        default=0, ge=0, le=36500, description="Days until an event is deleted; 0 keeps events until they are erased."
+    )
+    pseudonym_key: Secret | None = Field(
+        default=None, description="Secret that turns user ids into pseudonyms before anything is stored or cached."
+    )
+    log_secret: Secret | None = Field(
+        default=None, description="Secret of the pseudonyms in the log; without it each process draws its own."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line shown."
     )
@@ -108,10 +147,21 @@ class Settings(BaseSettings):
         """A lost store has to be noticed in time to answer without it."""
         if self.redis_timeout_ms + self.mongo_timeout_ms >= self.deadline_ms:
             raise ValueError(
-                f"must be longer than {PREFIX}REDIS_TIMEOUT_MS and {PREFIX}MONGO_TIMEOUT_MS together, "
-                "or no time is left to answer without a lost store"
+                f"{PREFIX}DEADLINE_MS cannot be used: it must be longer than {PREFIX}REDIS_TIMEOUT_MS and "
+                f"{PREFIX}MONGO_TIMEOUT_MS together, or no time is left to answer without a lost store."
             )
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY belong together; set both or neither.")
+        return self
+
+    @property
+    def origins(self) -> list[str]:
+        """``cors_origins`` as a list."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -147,12 +197,15 @@ def settings_table() -> str:
 
 
 def _default(value: object) -> str:
+    if value is None or value == "":
+        return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _problem(location: tuple[int | str, ...], message: str, value: object) -> str:
-    if not location:  # the only rule about several settings
-        return f"{PREFIX}DEADLINE_MS cannot be used: it {message.removeprefix('Value error, ')}."
+    if not location:  # a rule about several settings
+        return message.removeprefix("Value error, ")
     name = PREFIX + str(location[0]).upper()
-    shown = "" if name.endswith("_URL") else f" (it is {str(value)[:60]!r})"  # a URL may hold a password
+    hidden = name.endswith(("_URL", "_SECRET", "_PSEUDONYM_KEY"))  # a URL may hold a password
+    shown = "" if hidden else f" (it is {str(value)[:60]!r})"
     return f"{name} cannot be used: {message[0].lower()}{message[1:]}{shown}."

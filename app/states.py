@@ -79,6 +79,10 @@ class States(Protocol):
         """Make every state of these users worthless; after their events are stored, before they are acknowledged."""
         ...
 
+    async def erase(self, user_id: str) -> None:
+        """Remove every state of a user; after the history is erased."""
+        ...
+
 
 class RedisStates:
     """States of one model in Redis. Use it as an async context, which carries the retries of failed invalidations.
@@ -155,6 +159,11 @@ class RedisStates:
     async def invalidate(self, user_ids: Iterable[str]) -> None:
         """New random generations; see :meth:`app.invalidations.Invalidations.invalidate`."""
         await self.invalidations.invalidate(user_ids)
+
+    async def erase(self, user_id: str) -> None:
+        """Remove every state of a user, those of other models too. What a request in flight computed from the history
+        before is not written any more: its generation has gone. Raises CacheUnavailable: states may be left."""
+        await self._cache.ask(lambda redis: redis.delete(user_key(user_id)))
 
     async def _read(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         try:

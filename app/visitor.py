@@ -14,6 +14,7 @@ from app.errors import CacheUnavailable, HistoryUnavailable
 from app.history import History, UserRecord
 from app.metrics import Metrics
 from app.model import Model
+from app.pseudonyms import Alias, same
 from app.schemas import PredictRequest
 from app.states import CachedState, Lookup, States
 from models.encode import Event, encode_history, encode_profile, state_events, to_history
@@ -63,9 +64,13 @@ class Visitor:
 
 
 class Visitors:
-    """Loads visitors. ``load`` never fails for want of a store: it says so in ``degraded``."""
+    """Loads visitors. ``load`` never fails for want of a store: it says so in ``degraded``.
 
-    def __init__(self, history: History, states: States, model: Model, metrics: Metrics) -> None:
+    ``alias`` makes of a caller's user id the one that is stored.
+    """
+
+    def __init__(self, history: History, states: States, model: Model, metrics: Metrics, alias: Alias = same) -> None:
+        self._alias = alias
         self._history = history
         self._states = states
         self._model = model
@@ -85,12 +90,13 @@ class Visitors:
         """
         if request.user_id is None or request.session:
             return await self._with_session(request, now, deadline, degraded)
-        lookup = await self._look_up(request.user_id, degraded)
+        user_id = self._alias(request.user_id)
+        lookup = await self._look_up(user_id, degraded)
         cached = None if lookup is None or lookup.state is None else self._cached(lookup.state)
         if cached is not None and not request.explain:
             return cached
         try:
-            record = await self._read(request.user_id, deadline)
+            record = await self._read(user_id, deadline)
         except HistoryUnavailable:
             if cached is not None:  # enough to predict, not to explain
                 return cached
@@ -100,7 +106,7 @@ class Visitors:
         # A user without events costs no encoding; and were they remembered, a history loaded past POST /events would go
         # unnoticed until the state expires.
         if lookup is not None and visitor.length:
-            await self._remember(request.user_id, lookup.generation, visitor, degraded)
+            await self._remember(user_id, lookup.generation, visitor, degraded)
         return visitor
 
     async def _read(self, user_id: str, deadline: float) -> UserRecord:
@@ -113,7 +119,7 @@ class Visitors:
         record = NOBODY
         if request.user_id is not None:
             try:
-                record = await self._read(request.user_id, deadline)
+                record = await self._read(self._alias(request.user_id), deadline)
             except HistoryUnavailable:
                 degraded.add("history")
         session = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from foretell.commands import benchmark
+from foretell.commands import benchmark, keys
 from foretell.commands.demo import demo
+from foretell.commands.erased import erased
 from foretell.commands.evaluate import evaluate
 from foretell.commands.export import export
 from foretell.commands.importing import import_
@@ -30,6 +31,8 @@ app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("export")(export)
 app.command("models")(models)
+app.command("erased")(erased)
+app.add_typer(keys.app, name="keys")
 app.add_typer(benchmark.app, name="benchmark")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from app.event_store import StoredEvent
 from app.mongo import EVENT_INDEX, Document, taken
+from app.pseudonyms import Alias, same
 from models.datasets.dataset import Dataset
 
 Progress = Callable[[str, int, int], None]
@@ -51,6 +53,7 @@ def load_dataset(
     users: int | None = None,
     replace: bool = False,
     key: str | None = None,
+    alias: Alias = same,
 ) -> Loaded:
     """Insert events, items and users, and create the index that histories are read by. Exposures stay on disk.
 
@@ -60,6 +63,7 @@ def load_dataset(
         users: load only the first so many users (in the order of the data set) and their events; items all the same.
         replace: drop events, items and users of another data set first.
         key: what tells this load from another, where the fingerprint of the content does not (a demo's times move).
+        alias: makes of a user id the one that is stored.
 
     Raises:
         LoadError: MongoDB does not answer, or the database holds another data set.
@@ -74,7 +78,7 @@ def load_dataset(
             if _holds(store, mark, replace):
                 return Loaded({}, time.monotonic() - began)
             _mark(store, mark, complete=False)
-            counts = _insert_all(store, dataset, users, progress or (lambda name, done, total: None))
+            counts = _insert_all(store, dataset, users, alias, progress or (lambda name, done, total: None))
             store["events"].create_index(EVENT_INDEX)  # after the events: that takes half the time
             _mark(store, mark, complete=True)
     except PyMongoError as error:
@@ -123,13 +127,15 @@ def _mark(store: Database[Document], mark: Document, *, complete: bool) -> None:
     meta.replace_one({"_id": "dataset"}, document, upsert=True)
 
 
-def _insert_all(store: Database[Document], dataset: Dataset, limit: int | None, progress: Progress) -> dict[str, int]:
+def _insert_all(
+    store: Database[Document], dataset: Dataset, limit: int | None, alias: Alias, progress: Progress
+) -> dict[str, int]:
     users = dataset.users if limit is None else dataset.users.head(limit)
     events = dataset.events if limit is None else dataset.events.join(users, on="user_id", how="semi")
     sources: list[tuple[str, pl.DataFrame, Callable[[Document], Document]]] = [
         ("items", dataset.items, _item),
-        ("users", users, _user),
-        ("events", events, _event),
+        ("users", users, partial(_user, alias)),
+        ("events", events, partial(_event, alias)),
     ]
     for name, frame, convert in sources:
         done = 0
@@ -153,9 +159,10 @@ def _insert(collection: Collection[Document], documents: list[Document]) -> None
         taken(error)
 
 
-def _event(row: Document) -> Document:
-    names = ("event_id", "user_id", "item_id", "type", "at", "value", "request_id")
-    event = StoredEvent(**{name: row[name] for name in names}, context=_prefixed(row, "context_"))
+def _event(alias: Alias, row: Document) -> Document:
+    names = ("event_id", "item_id", "type", "at", "value", "request_id")
+    known = {name: row[name] for name in names}
+    event = StoredEvent(**known, user_id=alias(row["user_id"]), context=_prefixed(row, "context_"))
     return event.to_document()
 
 
@@ -165,8 +172,8 @@ def _item(row: Document) -> Document:
     return {"_id": row["item_id"], **{name: row[name] for name in names}, "updated_at": datetime.now(UTC)}
 
 
-def _user(row: Document) -> Document:
-    return {"_id": row["user_id"], "profile": _prefixed(row, "profile_")}
+def _user(alias: Alias, row: Document) -> Document:
+    return {"_id": alias(row["user_id"]), "profile": _prefixed(row, "profile_")}
 
 
 def _prefixed(row: Document, prefix: str) -> Document:

@@ -41,10 +41,10 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
     """Where a browser on this machine finds a service that listens there."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-    return f"http://{everywhere.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
+    return f"{scheme}://{everywhere.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
 
 
 class Server(uvicorn.Server):

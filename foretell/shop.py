@@ -9,6 +9,7 @@ from typing import Any
 
 import pymongo
 
+from app.pseudonyms import Alias, same
 from foretell.console import console, progress
 from foretell.loading import load_dataset, loaded_key
 
@@ -28,11 +29,12 @@ class Shopper:
     items: tuple[str, ...]
 
 
-def open_shop(mongo_url: str, database: str, rest: Callable[[], None] = lambda: None) -> Shopper:
+def open_shop(mongo_url: str, database: str, rest: Callable[[], None] = lambda: None, alias: Alias = same) -> Shopper:
     """Make sure that the shop is in MongoDB. Times are moved by whole weeks, so that it was busy until days ago.
 
     Args:
         rest: called again and again while the shop is made and loaded, where it may be interrupted.
+        alias: makes of a user id the one that is stored.
 
     Raises:
         LoadError: MongoDB does not answer, or the database holds other data.
@@ -43,13 +45,13 @@ def open_shop(mongo_url: str, database: str, rest: Callable[[], None] = lambda: 
         meta = client[database]["meta"]
         known = meta.find_one({"_id": "shopper"}) if loaded_key(mongo_url, database) == KEY else None
         if known is None:  # not loaded, or cut short after the load: then only the shopper is found again
-            shopper = _make_and_load(mongo_url, database, rest)
+            shopper = _make_and_load(mongo_url, database, rest, alias)
             known = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
             meta.replace_one({"_id": "shopper"}, known, upsert=True)
     return Shopper(known["user_id"], tuple(known["items"]))
 
 
-def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None]) -> Shopper:
+def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None], alias: Alias) -> Shopper:
     from models.datasets.dataset import rebase
     from models.datasets.storefront import simulate
 
@@ -66,5 +68,5 @@ def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None]) -> S
             bar.update(task, description=f"load {what}", completed=done, total=total)
             rest()
 
-        load_dataset(shop, mongo_url, database, advance, key=KEY)
+        load_dataset(shop, mongo_url, database, advance, key=KEY, alias=alias)
     return Shopper(user_id, tuple(dict.fromkeys(seen[::-1]))[:2])

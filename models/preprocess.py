@@ -1,8 +1,8 @@
 """Raw rows to clean events: every row is either kept, or rejected with a reason.
 
 :func:`clean` reads the columns, finds what is wrong with each row and splits them; kept and rejected add up to what
-was read. Reasons are found in this order, the first one counts: something missing, a rule of the source, an id too
-long, an unknown type, an impossible time, an unreadable value, a duplicate.
+was read. Reasons are found in this order, the first one counts: an erased user, something missing, a rule of the
+source, an id too long, an unknown type, an impossible time, an unreadable value, a duplicate.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from models.datasets import cells
+from models.datasets.erased import REASON, is_erased
 from models.datasets.mapping import Columns, MappingError
 from models.datasets.rejected import with_reasons
 from models.domain import Domain
+from models.erasure import Erased
 
 #: Longer ids are mistakes (a whole line in one cell), and would be paid for in every index.
 LONGEST_ID = 256
@@ -34,7 +36,8 @@ class Clean:
     Attributes:
         events, exposures: kept rows as a data set wants them; exposures is None where no row is one.
         items, users: what the rows say about them.
-        rejected: for each input frame its rejected rows, with ``row`` (from 0) and ``reason``.
+        rejected: for each input frame its rejected rows, with ``row`` (from 0) and ``reason``; without those of
+            erased users, which are counted and forgotten.
         reasons: rejected rows by reason, most frequent first.
         read: rows that came in. ``ignored_values`` of them carried a number that their behaviour does not have.
     """
@@ -54,12 +57,20 @@ class Clean:
         return len(self.events) + (0 if self.exposures is None else len(self.exposures))
 
 
-def clean(frames: Sequence[pl.DataFrame], columns: Columns, domain: Domain, name: str, now: datetime) -> Clean:
+def clean(
+    frames: Sequence[pl.DataFrame],
+    columns: Columns,
+    domain: Domain,
+    name: str,
+    now: datetime,
+    erased: Erased | None = None,
+) -> Clean:
     """Clean the rows of one or more frames (files) that share a mapping.
 
     Args:
         name: prefix of the generated event ids, ``<name>-<row>``, zero-padded so that they sort as the input does.
         now: events later than a day after it are impossible.
+        erased: users whose rows are left out.
 
     Raises:
         MappingError: a column is missing, or a type in the mapping is none of the domain's.
@@ -71,7 +82,7 @@ def clean(frames: Sequence[pl.DataFrame], columns: Columns, domain: Domain, name
             raise MappingError(
                 f"The mapping makes {word!r} of a type; the domain {domain.name!r} has {', '.join(known)}."
             )
-    read = [_judge(frame, columns, known, now) for frame in frames]
+    read = [_judge(frame, columns, known, now, erased) for frame in frames]
     rows = pl.concat([part.with_columns(pl.lit(n).alias("file")) for n, part in enumerate(read)]).with_row_index(
         "order"
     )
@@ -85,8 +96,9 @@ def clean(frames: Sequence[pl.DataFrame], columns: Columns, domain: Domain, name
     ignored = kept.filter(pl.col("value").is_not_null() & ~valued)
     kept = kept.with_columns(pl.when(valued).then("value"))
     events, exposures = _events(kept, columns, domain)
-    parts = [rejected.filter(pl.col("file") == n) for n in range(len(frames))]
     counts = rejected["reason"].value_counts(sort=True)
+    told = rejected.filter(pl.col("reason") != REASON)
+    parts = [told.filter(pl.col("file") == n) for n in range(len(frames))]
     cleaned = Clean(
         events=events,
         exposures=exposures,
@@ -99,17 +111,19 @@ def clean(frames: Sequence[pl.DataFrame], columns: Columns, domain: Domain, name
         read=len(rows),
         ignored_values=len(ignored),
     )
-    if cleaned.kept + sum(len(part) for part in cleaned.rejected) != sum(len(frame) for frame in frames):
+    if cleaned.kept + len(rejected) != sum(len(frame) for frame in frames):
         raise AssertionError("Rows kept and rejected do not add up to the rows read.")
     return cleaned
 
 
-def _judge(frame: pl.DataFrame, columns: Columns, known: Sequence[str], now: datetime) -> pl.DataFrame:
+def _judge(
+    frame: pl.DataFrame, columns: Columns, known: Sequence[str], now: datetime, erased: Erased | None
+) -> pl.DataFrame:
     """One row for each row of the frame, read by the mapping, with the reason to reject it or null."""
     columns.check(frame.columns)
     read = frame.select(_read(frame, columns))
     rules = _rules(frame, columns)
-    wrong: dict[str, pl.Expr] = {}
+    wrong: dict[str, pl.Expr] = {REASON: is_erased(read, erased)}
     for what, column in (("user", "user_id"), ("item", "item_id"), ("type", "type")):
         wrong[f"{what} missing"] = pl.col(column).is_null()
     wrong["time missing"] = ~pl.col("time_given")

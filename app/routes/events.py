@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from app.access import Needs
 from app.dependencies import IngestDep
-from app.openapi import ERRORS, json_body
+from app.openapi import ERRORS, KEYED, json_body
 from app.replies import EventsResponse
 from app.responses import json_response, read_json
 from app.schemas import EventsRequest
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[Depends(Needs("ingest"))], responses=KEYED)
 
 
 @router.post(

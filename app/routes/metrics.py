@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from app.access import Needs
 from app.dependencies import MetricsDep
+from app.openapi import KEYED
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], dependencies=[Depends(Needs("admin"))], responses=KEYED)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

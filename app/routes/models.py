@@ -6,14 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
+from app.access import Needs
 from app.dependencies import ModelDep, SettingsDep
 from app.model import Model
+from app.openapi import KEYED
 from app.responses import json_response
 from models import artifact as artifacts
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], dependencies=[Depends(Needs("predict"))], responses=KEYED)
 
 #: Parts of the manifest that are for machines.
 INTERNAL = frozenset({"format", "name", "version", "kind", "fingerprint", "contract", "files", "digest"})

@@ -7,15 +7,16 @@ import time
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
+from app.access import Needs
 from app.answers import Answer
 from app.deadline import after, within
 from app.dependencies import PredictorDep, RequestId, SettingsDep
 from app.errors import ForetellError, Internal, InvalidPayload, told
 from app.middleware import ARRIVED
-from app.openapi import ERRORS, json_body
+from app.openapi import ERRORS, KEYED, json_body
 from app.predictor import Predictor
 from app.replies import BatchResponse, PredictResponse
 from app.responses import M, json_response, read_json
@@ -24,7 +25,7 @@ from app.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], dependencies=[Depends(Needs("predict"))], responses=KEYED)
 
 
 @router.post(

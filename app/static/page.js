@@ -9,14 +9,16 @@ let asked = 0; // questions so far: an answer that was overtaken is dropped
 
 /** The JSON of a route. Throws an Error that has the service's sentence, and the fields at fault. */
 async function call(path, body) {
-  const headers = { "Content-Type": "application/json" };
-  const request = body && { method: "POST", headers, body: JSON.stringify(body) };
-  const response = await fetch(path, request).catch(() => {
+  const key = $("key").value && { Authorization: `Bearer ${$("key").value}` };
+  const headers = { "Content-Type": "application/json", ...key };
+  const request = body && { method: "POST", body: JSON.stringify(body) };
+  const response = await fetch(path, { headers, ...request }).catch(() => {
     throw new Error("The service does not answer. Is it running?");
   });
   const answer = await response.json().catch(() => {
     throw new Error(`Something between here and the service answered with status ${response.status}.`);
   });
+  if (response.status === 401) $("door").hidden = false;
   if (!response.ok) throw Object.assign(new Error(answer.detail), { fields: answer.fields });
   return answer;
 }
@@ -86,7 +88,8 @@ async function act(behaviour, item, { user_id, request_id }) {
 function showExchange(body, answer) {
   const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
   const url = new URL("predict", location.href);
-  $("curl").textContent = `curl -s ${url} -H 'Content-Type: application/json' \\\n  -d '${quoted}'`;
+  const key = $("key").value ? ' -H "Authorization: Bearer $KEY"' : "";
+  $("curl").textContent = `curl -s ${url}${key} -H 'Content-Type: application/json' \\\n  -d '${quoted}'`;
   $("json").textContent = JSON.stringify(answer, null, 2);
   $("copy").textContent = "Copy";
 }
@@ -122,7 +125,7 @@ function weight(name) {
 
 const say = (slider) => (slider.parentElement.querySelector("output").textContent = slider.value);
 
-attempt(async () => {
+async function open() {
   model = (await call("models")).active;
   showModel();
   $("context").append(...model.context.map(contextField));
@@ -138,4 +141,7 @@ attempt(async () => {
   $("copy").hidden = !navigator.clipboard; // browsers lend it to secure pages and to localhost only
   $("copy").addEventListener("click", () => attempt(copy));
   await predict();
-});
+}
+
+$("key").addEventListener("change", () => attempt(model ? predict : open));
+attempt(open);

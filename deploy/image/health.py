@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import http.client
 import os
+import ssl
 import sys
 
 SECONDS = 4.0
 
 
-def ready(port: int) -> str | None:
-    """Ask the service on this machine's ``port``; None when it is ready, else what is wrong."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+def ready(port: int, *, https: bool) -> str | None:
+    """Ask the service on this machine's ``port``; None when it is ready, else what is wrong.
+
+    Its certificate is for its name in the world, not for 127.0.0.1, so nobody looks at it here.
+    """
+    connection = (
+        http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=ssl._create_unverified_context())
+        if https
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    )
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
@@ -28,6 +36,7 @@ def ready(port: int) -> str | None:
 
 
 if __name__ == "__main__":
-    problem = ready(int(os.environ.get("FORETELL_PORT", "8000")))
+    port = os.environ.get("FORETELL_OPS_PORT") or os.environ.get("FORETELL_PORT", "8000")
+    problem = ready(int(port), https="FORETELL_TLS_CERT" in os.environ)
     if problem:
         sys.exit(f"not ready: {problem}")

@@ -15,6 +15,7 @@ from foretell.console import USAGE, console, fail
 from foretell.signals import Ending, ending, follow_terminal
 
 if TYPE_CHECKING:
+    from app.settings import Settings
     from foretell.shop import Shopper
 
 
@@ -54,27 +55,30 @@ def demo(
 
 def load(host: str | None, port: int | None, end: Ending) -> int:
     """Make sure that the shop is in the MongoDB of the settings, for a service that runs elsewhere."""
+    from app.pseudonyms import alias_of
     from app.settings import load_settings
     from foretell.server import base_url
     from foretell.shop import open_shop
 
     settings = load_settings(host=host, port=port)
     with end.hold():
-        shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
-    print_requests(base_url(settings.host, settings.port), shopper)
+        shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check, alias_of(settings))
+    print_requests(base_url(settings.host, settings.port), shopper, settings)
     return 0
 
 
 def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int:
     """Everything on this machine until a signal comes; what can fail at once (settings, port, folder) comes first."""
+    from app.pseudonyms import alias_of
     from app.settings import load_settings
     from foretell.commands.serve import run
     from foretell.embedded import EmbeddedStores
+    from foretell.reach import reachable
     from foretell.server import base_url, bind
     from foretell.shop import open_shop
 
     # One worker: it is this process, so nothing of the service can outlive it.
-    settings = load_settings(host=host, port=port, workers=1)
+    settings = reachable(load_settings(host=host, port=port, workers=1))
     redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
     with (
         bind(settings.host, settings.port) as listener,
@@ -83,19 +87,21 @@ def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int
         follow_terminal()  # now, because a child is best started before there are threads
         settings = settings.model_copy(update={"redis_url": stores.redis_url, "mongo_url": stores.mongo_url})
         with end.hold():
-            shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check)
+            shopper = open_shop(settings.mongo_url, settings.mongo_database, end.check, alias_of(settings))
         base = base_url(settings.host, listener.getsockname()[1])
-        return run(settings, listener, partial(announce, base, shopper, settings.model_name))
+        return run(settings, listener, partial(announce, base, shopper, settings))
 
 
-def announce(base: str, shopper: Shopper, model: str) -> None:
+def announce(base: str, shopper: Shopper, settings: Settings) -> None:
     """Say that it is ready, and what to try."""
-    console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {model}).")
-    print_requests(base, shopper)
+    console.print(f"\n[bold green]Foretell is ready[/bold green] on {base} (synthetic shop, {settings.model_name}).")
+    print_requests(base, shopper, settings)
 
 
-def print_requests(base: str, shopper: Shopper) -> None:
-    """Lines that can be pasted into a browser and a terminal."""
+def print_requests(base: str, shopper: Shopper, settings: Settings) -> None:
+    """Lines that can be pasted into a browser and a terminal; where the service wants a key, from the variable KEY."""
+    key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
+    metrics = f"curl -s {base}/metrics{key} | grep foretell_state_lookups\n" if settings.ops_port is None else ""
     user = shopper.user_id
     named = ", ".join(f'"{item}"' for item in shopper.items)
     click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click"'
@@ -107,16 +113,15 @@ def print_requests(base: str, shopper: Shopper) -> None:
 Or paste into another terminal:
 
 [bold]# What will this customer do next? Asked again, the state comes from the cache.[/bold]
-curl -s {base}/predict -H 'Content-Type: application/json' \\
+curl -s {base}/predict{key} -H 'Content-Type: application/json' \\
   -d '{{"user_id": "{user}", "items": [{named}], "k": 5, "context": {{"device": "mobile"}}}}'
 
 [bold]# They click something; the next prediction knows.[/bold]
-curl -s {base}/events -H 'Content-Type: application/json' \\
+curl -s {base}/events{key} -H 'Content-Type: application/json' \\
   -d '{{"events": [{{"event_id": "'$(date +%s)'", {click}}}]}}'
 
 [bold]# What operations see, and the API to try in a browser.[/bold]
-curl -s {base}/metrics | grep foretell_state_lookups
-{base}/docs
+{metrics}{base}/docs
 """,
         soft_wrap=True,
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.datasets.mapping import Columns
     from models.datasets.rejected import Written
     from models.datasets.source import Source
+    from models.erasure import Erased
 
 #: Names that stand for data sets which need no file.
 BUILT_IN = ("completejourney", "storefront")
@@ -56,6 +57,7 @@ def import_(
     mapping: Annotated[str | None, typer.Option(help="A shipped mapping, or a TOML file of your own.")] = None,
     items: Annotated[Path | None, typer.Option(help="A file that describes the items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file that describes the users.")] = None,
+    erased: Annotated[Path | None, typer.Option(help="List of erased users (`foretell erased`) to leave out.")] = None,
     licence: Annotated[str | None, typer.Option(help="Terms of use of the data, for the model card.")] = None,
     domain: Annotated[str | None, typer.Option(help="ecommerce, ratings, or a TOML file of your own.")] = None,
     name: _Name = None,
@@ -63,12 +65,17 @@ def import_(
     rejected: Annotated[Path | None, typer.Option(help="Folder for rejected rows; default: beside the input.")] = None,
     mongo: Annotated[str | None, typer.Option(help="URL of a MongoDB to load the data set into as well.")] = None,
     database: Annotated[str, typer.Option(help="Database for --mongo.")] = "foretell",
+    pseudonym_key: Annotated[
+        str | None,
+        typer.Option(envvar="FORETELL_PSEUDONYM_KEY", help="Load user ids into MongoDB as the service stores them."),
+    ] = None,
     replace: Annotated[bool, typer.Option(help="Replace another data set in that database.")] = False,
 ) -> None:
     """Turn event logs into a clean data set, and say of every rejected row why."""
     from models.datasets.mapping import Columns, MappingError, pairs
     from models.datasets.schema import DatasetError
     from models.domain import DomainError
+    from models.erasure import Erased, ErasureError
 
     try:
         given = Columns(
@@ -91,10 +98,11 @@ def import_(
             domain=domain,
             licence=licence,
         )
-        dataset, folder = _make(files, given, mapping, (items, users), out, rejected, console)
+        gone = None if erased is None else Erased.read(erased)
+        dataset, folder = _make(files, given, mapping, (items, users), out, rejected, console, gone)
         if mongo is not None:
-            _load(dataset, mongo, database, replace)
-    except (MappingError, DomainError) as error:
+            _load(dataset, mongo, database, replace, pseudonym_key)
+    except (MappingError, DomainError, ErasureError) as error:
         fail(str(error), USAGE)
     except DatasetError as error:
         fail(str(error))
@@ -119,6 +127,7 @@ def _make(
     out: Path | None,
     rejected: Path | None,
     output: Console,
+    erased: Erased | None = None,
 ) -> tuple[Dataset, Path]:
     """Read, clean and write; returns the data set and its folder. ``extra`` are the files of items and users."""
     from models.datasets.files import NothingLeft, build, choose
@@ -144,7 +153,8 @@ def _make(
         beside = rejected or (folder if packaged else None)
         bar.update(task, description="Cleaning", completed=len(files))
         try:
-            made = build(read, columns, load_domain(columns.domain or "ecommerce"), name, datetime.now(UTC), extras)
+            domain = load_domain(columns.domain or "ecommerce")
+            made = build(read, columns, domain, name, datetime.now(UTC), extras, erased)
         except NothingLeft as error:
             _report(error.report, write_rejected(error.rejected, rejected, folder.parent), output)
             raise
@@ -192,7 +202,8 @@ def _simulate(name: str | None, out: Path | None, output: Console) -> tuple[Data
     return dataset, folder
 
 
-def _load(dataset: Dataset, url: str, database: str, replace: bool) -> None:
+def _load(dataset: Dataset, url: str, database: str, replace: bool, pseudonym_key: str | None) -> None:
+    from app.pseudonyms import aliased
     from foretell.loading import LoadError, load_dataset
 
     with progress() as bar:
@@ -204,7 +215,7 @@ def _load(dataset: Dataset, url: str, database: str, replace: bool) -> None:
             bar.update(tasks[collection], completed=done)
 
         try:
-            loaded = load_dataset(dataset, url, database, advance, replace=replace)
+            loaded = load_dataset(dataset, url, database, advance, replace=replace, alias=aliased(pseudonym_key))
         except LoadError as error:
             fail(str(error))
     what = "holds it already" if loaded.skipped else f"loaded in {loaded.seconds:.1f} s"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +27,8 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [FORETELL_HOST].")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on [FORETELL_PORT].")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes [FORETELL_WORKERS].")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain for HTTPS [FORETELL_TLS_CERT].")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key [FORETELL_TLS_KEY].")] = None,
 ) -> None:
     """Serve predictions over HTTP.
 
@@ -33,7 +37,7 @@ def serve(
     from app.settings import SettingsError, load_settings
 
     try:
-        settings = load_settings(host=host, port=port, workers=workers)
+        settings = load_settings(host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key)
     except SettingsError as error:
         fail("\n".join(error.problems), USAGE)
     raise typer.Exit(run(settings))
@@ -49,26 +53,58 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
         on_ready: called when requests are answered; only with one worker.
     """
     import structlog
-    from uvicorn import Config
 
     from app import logs
     from app.settings import likely_typos
-    from foretell.server import ListenError, base_url, bind
+    from foretell.reach import CertificateError, check_certificate, reachable
+    from foretell.server import ListenError, base_url
 
     logs.configure(settings)
     log = structlog.stdlib.get_logger(__name__)
     for sentence in likely_typos(os.environ):
         log.warning(sentence)
-    try:
-        listener = listener or bind(settings.host, settings.port)
-    except ListenError as error:
-        log.error(str(error))
-        return 1
-    config = Config(
+    with ExitStack() as stack:
+        try:
+            settings = reachable(settings)
+            check_certificate(settings)
+            settings, sockets = _bind(settings, listener, stack)
+        except (CertificateError, ListenError) as error:
+            log.error(str(error))
+            return 1
+        config = _config(settings, sockets[0].getsockname()[1])
+        base = base_url(config.host, config.port, "https" if settings.tls_cert else "http")
+
+        def ready() -> None:
+            log.info(f"Foretell is running on {base} (Ctrl-C ends it)")
+            on_ready()
+
+        if settings.workers > 1:
+            log.info(f"{settings.workers} workers start on {base} (Ctrl-C ends them)")
+            return _run_many(config, settings, sockets)
+        return _run_one(config, settings, sockets, ready)
+
+
+def _bind(settings: Settings, listener: socket | None, stack: ExitStack) -> tuple[Settings, list[socket]]:
+    """The public socket and, where there is one, that of operations, with its port in the settings; the stack closes
+    them. Raises ListenError."""
+    from foretell.server import bind
+
+    sockets = [stack.enter_context(listener or bind(settings.host, settings.port))]
+    if settings.ops_port is not None:
+        sockets.append(stack.enter_context(bind(settings.host, settings.ops_port)))
+        settings = settings.model_copy(update={"ops_port": sockets[1].getsockname()[1]})
+    return settings, sockets
+
+
+def _config(settings: Settings, port: int) -> Config:
+    """What uvicorn needs to know."""
+    from uvicorn import Config
+
+    return Config(
         "app.main:create_app",
         factory=True,
         host=settings.host,
-        port=listener.getsockname()[1],
+        port=port,
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
@@ -78,21 +114,13 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_worker_healthcheck=15,  # seconds; importing TensorFlow can hold the interpreter for a while
     )
 
-    def ready() -> None:
-        log.info(f"Foretell is running on {base_url(config.host, config.port)} (Ctrl-C ends it)")
-        on_ready()
 
-    with listener:
-        if settings.workers > 1:
-            log.info(f"{settings.workers} workers start on {base_url(config.host, config.port)} (Ctrl-C ends them)")
-            return _run_many(config, settings, listener)
-        return _run_one(config, settings, listener, ready)
-
-
-def _run_one(config: Config, settings: Settings, listener: socket, on_ready: Callable[[], None]) -> int:
+def _run_one(config: Config, settings: Settings, sockets: Sequence[socket], on_ready: Callable[[], None]) -> int:
     from foretell.server import Server
 
     server = Server(config, on_ready)
@@ -103,23 +131,25 @@ def _run_one(config: Config, settings: Settings, listener: socket, on_ready: Cal
         config.app = lambda: create_app(settings)  # these settings, options included
         try:
             if not server.should_exit:
-                server.run([listener])
+                server.run(list(sockets))
         except SystemExit:  # how uvicorn reports a failed start; the log has the sentence
             return 1
     return 0
 
 
-def _run_many(config: Config, settings: Settings, listener: socket) -> int:
+def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> int:
     """Several processes; each reads these settings from the environment. SIGHUP replaces them one by one."""
+    from pydantic import SecretStr
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
     from app.settings import PREFIX
 
     for name, value in settings.model_dump().items():
-        os.environ[PREFIX + name.upper()] = str(value)
+        if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
+            os.environ[PREFIX + name.upper()] = str(value)
     with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
-        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor = Multiprocess(config, sockets=list(sockets))
         supervisor.run()
         return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,7 @@ from models.datasets.rejected import MALFORMED, with_lines
 from models.datasets.schema import DatasetError
 from models.datasets.source import Source
 from models.domain import Domain
+from models.erasure import Erased
 from models.preprocess import clean
 
 
@@ -67,9 +69,15 @@ def choose(found: Sequence[str], given: Columns, named: str | None = None) -> tu
 
 
 def build(
-    sources: Sequence[Source], columns: Columns, domain: Domain, name: str, now: datetime, extras: Extras | None = None
+    sources: Sequence[Source],
+    columns: Columns,
+    domain: Domain,
+    name: str,
+    now: datetime,
+    extras: Extras | None = None,
+    erased: Erased | None = None,
 ) -> Imported:
-    """Clean the rows of all sources and make one data set of them.
+    """Clean the rows of all sources and make one data set of them, without the users that were erased.
 
     Raises:
         MappingError: a column or type of the mapping does not exist.
@@ -79,14 +87,15 @@ def build(
     extras = extras or Extras()
     if not sum(source.read for source in sources):
         raise DatasetError(f"{sources[0].path.name} has a header and no row under it; there is nothing to import.")
-    cleaned = clean([source.frame for source in sources], columns, domain, name, now)
+    cleaned = clean([source.frame for source in sources], columns, domain, name, now, erased)
     rejected = [(source, with_lines(rows, source.text)) for source, rows in zip(sources, cleaned.rejected, strict=True)]
     report = _count(sources, cleaned.kept, cleaned.reasons) | {"ignored_values": cleaned.ignored_values}
     items, users = cleaned.items, cleaned.users
     if extras.items is not None:
         items = _overlay(items, extras.items, tables.read_items, "item_id", report, rejected)
     if extras.users is not None:
-        users = _overlay(users, extras.users, tables.read_users, "user_id", report, rejected)
+        read_users = partial(tables.read_users, erased=erased)
+        users = _overlay(users, extras.users, read_users, "user_id", report, rejected)
     if cleaned.events.is_empty():
         raise NothingLeft(rejected, report)
     every = [*sources, *(s for s in (extras.items, extras.users) if s is not None)]

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from models.datasets import cells
+from models.datasets.erased import REASON, erased_ids
 from models.datasets.mapping import MappingError
 from models.datasets.rejected import with_reasons
+from models.erasure import Erased
 from models.preprocess import LONGEST_ID
 
 _ITEM: Mapping[str, tuple[str, ...]] = {
@@ -60,8 +62,9 @@ def read_items(raw: pl.DataFrame) -> Table:
     return _separate(raw, "item_id", parts, wrong)
 
 
-def read_users(raw: pl.DataFrame) -> Table:
-    """Users from ``user_id``; every other column becomes a field of the profile. The last row of a user counts.
+def read_users(raw: pl.DataFrame, erased: Erased | None = None) -> Table:
+    """Users from ``user_id``; every other column becomes a field of the profile. The last row of a user counts. Erased
+    users are counted as rejected, but told nowhere.
 
     Raises:
         MappingError: no column, or more than one, is known as the user's id.
@@ -71,7 +74,8 @@ def read_users(raw: pl.DataFrame) -> Table:
     parts = [cells.text(raw, key).alias("user_id")]
     fields = [column for column in raw.columns if column != key]
     parts += [cells.text(raw, column).alias(f"profile_{column.removeprefix('profile_')}") for column in fields]
-    return _separate(raw, "user_id", parts, {})
+    gone = erased_ids(raw.select(parts[0])["user_id"], erased)
+    return _separate(raw, "user_id", parts, {}, {REASON: pl.col("_key").is_in(gone)})
 
 
 def overlay(known: pl.DataFrame, better: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -104,8 +108,18 @@ def _path(raw: pl.DataFrame, column: str) -> pl.Expr:
     return levels.list.eval(pl.element().str.strip_chars()).list.eval(pl.element().filter(pl.element() != ""))
 
 
-def _separate(raw: pl.DataFrame, key: str, parts: Sequence[pl.Expr], wrong: Mapping[str, pl.Expr]) -> Table:
-    tests = {f"{key} missing": pl.col("_key").is_null(), "id too long": pl.col("_key").str.len_chars() > LONGEST_ID}
+def _separate(
+    raw: pl.DataFrame,
+    key: str,
+    parts: Sequence[pl.Expr],
+    wrong: Mapping[str, pl.Expr],
+    first: Mapping[str, pl.Expr] | None = None,
+) -> Table:
+    tests = {
+        **(first or {}),
+        f"{key} missing": pl.col("_key").is_null(),
+        "id too long": pl.col("_key").str.len_chars() > LONGEST_ID,
+    }
     marks = [test.alias(f"_wrong_{n}") for n, test in enumerate(wrong.values())]
     rows = pl.concat([raw.select(parts), raw.select(parts[0].alias("_key"), *marks)], how="horizontal")
     tests |= {reason: pl.col(f"_wrong_{n}") for n, reason in enumerate(wrong)}
@@ -117,7 +131,8 @@ def _separate(raw: pl.DataFrame, key: str, parts: Sequence[pl.Expr], wrong: Mapp
     repeated = pl.when(pl.col("_reason").is_null() & pl.col("_last").is_null()).then(pl.lit("duplicate"))
     rows = rows.with_columns(pl.coalesce("_reason", repeated).alias("_reason"))
     bad = rows.filter(pl.col("_reason").is_not_null())
+    told = bad.filter(pl.col("_reason") != REASON)
     kept = rows.filter(pl.col("_reason").is_null()).select(c for c in rows.columns if not c.startswith("_"))
     return Table(
-        kept, with_reasons(raw, bad["_row"], bad["_reason"]), dict(bad["_reason"].value_counts(sort=True).iter_rows())
+        kept, with_reasons(raw, told["_row"], told["_reason"]), dict(bad["_reason"].value_counts(sort=True).iter_rows())
     )

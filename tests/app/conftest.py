@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from app.access import Access
 from app.health import Health
 from app.ingest import Ingest
+from app.key_file import KeyFile
 from app.lifespan import State
 from app.main import create_app
 from app.metrics import Metrics
 from app.predictor import Predictor
+from app.pseudonyms import alias_of
 from app.settings import Settings
+from app.users import Users
 from app.visitor import Visitors
 from models.artifact import Artifact, open_artifact
 from models.encode import Event
@@ -28,8 +32,10 @@ from tests.app.fakes import (
     FakeCatalogue,
     FakeEventStore,
     FakeHistory,
+    FakeLimiter,
     FakeRuntime,
     FakeStates,
+    FakeUsers,
     publish_artifact,
 )
 
@@ -46,8 +52,12 @@ class House:
     history: FakeHistory = field(default_factory=FakeHistory)
     states: FakeStates = field(default_factory=FakeStates)
     catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
+    limiter: FakeLimiter = field(default_factory=FakeLimiter)
+    users: Users | FakeUsers = field(default_factory=FakeUsers)
     now: float = NOW
     app: FastAPI = field(init=False)
+    access: Access = field(init=False)
+    keys: KeyFile | None = field(init=False)
     health: Health = field(init=False)
     client: httpx.AsyncClient = field(init=False)
 
@@ -58,12 +68,17 @@ class House:
     @asynccontextmanager
     async def open(self, settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
         self.health = Health({"cache": self.states.ping, "history": self.history.ping}, lambda: self.now)
-        visitors = Visitors(self.history, self.states, self.model, metrics)
+        alias = alias_of(settings)
+        visitors = Visitors(self.history, self.states, self.model, metrics, alias)
+        self.keys = None if settings.keys is None else KeyFile(settings.keys)
+        self.access = Access(self.keys, self.limiter, settings, metrics, lambda: self.now)
         yield State(
             predictor=Predictor(
                 visitors, self.catalogue, self.model, metrics, settings, np.random.default_rng(0), lambda: self.now
             ),
-            ingest=Ingest(self.store, self.states, CONTRACT, metrics, lambda: self.now),
+            ingest=Ingest(self.store, self.states, CONTRACT, metrics, lambda: self.now, alias),
+            users=cast(Users, self.users),
+            access=self.access,
             health=self.health,
             model=self.model,
         )

@@ -6,15 +6,16 @@ A part whose ``lost`` is set raises what the real one raises when its server is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from limits import RateLimitItem
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
-from app.errors import CacheUnavailable, HistoryUnavailable
+from app.errors import CacheUnavailable, HistoryUnavailable, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
 from app.states import CachedState, Lookup
@@ -218,6 +219,12 @@ class FakeStates:
             if user_id in self.generations:
                 self.generations[user_id] = self._token()
 
+    async def erase(self, user_id: str) -> None:
+        """See :class:`app.states.States`."""
+        self._ask()
+        self.generations.pop(user_id, None)
+        self.states.pop(user_id, None)
+
     async def ping(self) -> None:
         """See :func:`app.redis.ping`."""
         self._ask()
@@ -229,6 +236,39 @@ class FakeStates:
     def _token(self) -> bytes:
         self.tokens += 1
         return self.tokens.to_bytes(16, "big")
+
+
+class FakeLimiter:
+    """Counts for ever, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.lost = False
+
+    async def take(self, name: str, rate: RateLimitItem) -> bool:
+        """See :class:`app.limits.Limiter`."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+        if self.counts[name] > rate.amount:
+            raise RateLimited("Too many requests.", retry_after=7)
+        return not self.lost
+
+
+class FakeUsers:
+    """Nobody is held here."""
+
+    async def describe(self, user_id: str, profile: Mapping[str, Any]) -> bool:
+        """See :class:`app.users.Users`."""
+        return True
+
+    async def export(self, user_id: str) -> AsyncIterator[dict[str, Any]]:
+        """See :class:`app.users.Users`."""
+        documents: list[dict[str, Any]] = []
+        for document in documents:
+            yield document
+
+    async def erase(self, user_id: str) -> dict[str, int]:
+        """See :class:`app.users.Users`."""
+        return {"users": 0, "events": 0, "exposures": 0}
 
 
 class FakeEventStore:

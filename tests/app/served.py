@@ -1,4 +1,5 @@
-"""Run as a program: ``foretell serve`` over fakes. Arguments: the folder of the models, the port."""
+"""Run as a program: ``foretell serve`` over fakes. Arguments: the folder of the models, the port; the rest of the
+settings come from the environment."""
 
 from __future__ import annotations
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from app import logs
+from app.documents import Reader, ignore
 from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Shape:
+    profile: dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +53,35 @@ def test_lines_below_the_level_are_left_out(settings: Settings, capsys: pytest.C
     printed = capsys.readouterr().err
     assert "quiet" not in printed
     assert "loud" in printed
+
+
+@pytest.mark.parametrize("log_json", [True, False])
+def test_a_user_is_logged_under_a_pseudonym_that_stays(
+    settings: Settings, capsys: pytest.CaptureFixture[str], log_json: bool
+) -> None:
+    """The same in two processes with one FORETELL_LOG_SECRET; another with another, and without one."""
+    names = []
+    for secret in ("0123456789abcdef", "0123456789abcdef", "fedcba9876543210", None, None):
+        changes = {"log_json": log_json, "log_secret": None if secret is None else SecretStr(secret)}
+        logs.configure(settings.model_copy(update=changes))
+        structlog.stdlib.get_logger("app.x").info("erased", user_id="private-person")
+        printed = capsys.readouterr().err
+        assert "private-person" not in printed
+        found = re.search(r"user\W+([A-Za-z0-9_-]{32})", printed)
+        assert found, printed
+        names.append(found[1])
+    assert names[0] == names[1]
+    assert len(set(names)) == 4
+
+
+def test_a_user_document_that_cannot_be_read_is_named_by_pseudonym_only(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(settings)
+    Reader("users", _Shape, ignore).read([{"_id": "private-person", "profile": 7}])
+    printed = capsys.readouterr().err
+    assert "documents_unreadable" in printed
+    assert "private-person" not in printed
 
 
 @pytest.mark.parametrize("log_json", [True, False])

@@ -43,7 +43,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(house:
         sent.append(message)
 
     scope = _post("/predict", content_type="application/json")
-    scope["state"] = {"predictor": None}
+    scope["state"] = {"predictor": None, "access": house.access}
     with capture_logs() as logged:
         await house.app(scope, receive, send)
     assert sent == []
@@ -63,7 +63,7 @@ async def test_reading_stops_with_the_chunk_that_passes_the_limit(house: House) 
         sent.append(message)
 
     scope = _post("/events", content_type="application/json")
-    scope["state"] = {"ingest": None}
+    scope["state"] = {"ingest": None, "access": house.access}
     await house.app(scope, receive, send)
     assert sent[0]["status"] == 413
     assert chunks == [b"never read"]

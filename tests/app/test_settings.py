@@ -64,3 +64,27 @@ def test_the_table_has_a_row_with_default_and_meaning_for_every_setting() -> Non
     assert len(rows) == len(Settings.model_fields)
     assert "| `FORETELL_LOG_JSON` | `false` | Log JSON lines instead of text. |" in rows
     assert all(row.count("|") == 4 and row.split("|")[3].strip() for row in rows)
+
+
+def test_a_secret_is_not_repeated_whether_it_is_good_or_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETELL_PSEUDONYM_KEY", "tooshort")
+    monkeypatch.setenv("FORETELL_LOG_SECRET", "longenough-longenough")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "FORETELL_PSEUDONYM_KEY cannot be used" in str(caught.value)
+    assert "tooshort" not in str(caught.value)
+    monkeypatch.delenv("FORETELL_PSEUDONYM_KEY")
+    assert "longenough" not in repr(load_settings())
+
+
+def test_a_certificate_without_its_key_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch()
+    with pytest.raises(SettingsError, match="FORETELL_TLS_CERT and FORETELL_TLS_KEY belong together"):
+        load_settings(tls_cert=tmp_path / "cert.pem")
+
+
+@pytest.mark.parametrize("rate", ["many", "5/fortnight", ""])
+def test_a_rate_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
+    monkeypatch.setenv("FORETELL_KEY_LIMIT", rate)
+    with pytest.raises(SettingsError, match="FORETELL_KEY_LIMIT cannot be used"):
+        load_settings()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from typer.testing import CliRunner
 
+from app.keys import read_keys
 from app.settings import PREFIX, Settings
+from foretell.cli import app as cli
 from tests.deploy.dockerfile import ROOT, read_stages
 
 SCHEMA = json.loads((ROOT / "tests/deploy/compose_spec/compose-spec.json").read_text())
@@ -54,6 +58,7 @@ def test_variables_are_settings_of_the_service(name: str) -> None:
 
 def test_the_stores_are_healthy_before_the_service_starts_and_it_never_waits_for_the_seed() -> None:
     waits = {name: wait["condition"] for name, wait in SERVICES["app"]["depends_on"].items()}
+    assert waits.pop("keys") == "service_completed_successfully"
     assert waits == {"mongo": "service_healthy", "redis": "service_healthy"}
     assert all("healthcheck" in SERVICES[name] for name in waits)
 
@@ -71,6 +76,43 @@ def test_redis_restarts_with_all_it_acknowledged() -> None:
     assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "always")
     assert options["--maxmemory-policy"] == "allkeys-lru"
     assert SERVICES["redis"]["volumes"] == ["redis-data:/data"]
+
+
+@pytest.mark.parametrize("name", ["app", "keys", "seed"])
+def test_our_containers_write_nowhere_but_below_tmp_and_gain_no_rights(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged")
+
+
+def test_the_service_wants_keys_and_only_the_one_shot_that_makes_the_first_may_write_them() -> None:
+    file = Path(SERVICES["app"]["environment"]["FORETELL_KEYS"])
+    assert SERVICES["keys"]["environment"]["FORETELL_KEYS"] == str(file)
+    assert f"keys:{file.parent}:ro" in SERVICES["app"]["volumes"]
+    assert SERVICES["keys"]["volumes"] == [f"keys:{file.parent}"]
+    assert "FORETELL_INSECURE" not in SERVICES["app"]["environment"]
+
+
+def test_the_first_key_is_made_by_the_command_as_it_is(tmp_path: Path) -> None:
+    """Run as the container runs it: a key that may do everything the first time, nothing the second."""
+    program, *arguments = SERVICES["keys"]["command"]
+    assert program == "foretell"
+    file = tmp_path / "keys"
+    results = [CliRunner().invoke(cli, arguments, env={"FORETELL_KEYS": str(file)}) for _ in range(2)]
+    assert [result.exit_code for result in results] == [0, 0]
+    assert [bool(result.stdout) for result in results] == [True, False]
+    [key] = read_keys(file).values()
+    assert key.scopes == {"predict", "ingest", "admin"}
+
+
+def test_probes_and_metrics_have_a_port_that_is_not_published() -> None:
+    port = SERVICES["app"]["environment"]["FORETELL_OPS_PORT"]
+    assert not any(published.endswith(f":{port}") for published in SERVICES["app"]["ports"])
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert scraped[0]["static_configs"][0]["targets"] == [f"app:{port}"]
 
 
 def test_mounted_files_exist_and_named_volumes_are_declared() -> None:

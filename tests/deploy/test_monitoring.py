@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from app.metrics import Metrics
-from tests.deploy.dockerfile import ROOT, read_stages
+from tests.deploy.dockerfile import ROOT
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/dashboards/foretell.json").read_text())
 SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
@@ -59,9 +59,10 @@ def test_alerts_say_how_urgent_they_are_and_what_is_wrong() -> None:
         assert re.fullmatch(r"\d+m", alert["for"])
 
 
-def test_prometheus_scrapes_the_exposed_port_and_loads_the_alerts() -> None:
+def test_prometheus_scrapes_the_port_of_operations_and_loads_the_alerts() -> None:
     configuration = load("prometheus/prometheus.yml")
-    port = read_stages(ROOT / "Dockerfile")["service"].last("EXPOSE")
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    port = compose["services"]["app"]["environment"]["FORETELL_OPS_PORT"]
     (job,) = configuration["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"app:{port}"]}]
     assert configuration["rule_files"] == ["alerts.yml"]

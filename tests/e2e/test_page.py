@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
+from app.keys import new_key
 from foretell.embedded import EmbeddedStores
 from foretell.loading import load_dataset
 from models.datasets.storefront import simulate
@@ -48,7 +49,7 @@ WAIT = 60
 
 
 @contextmanager
-def serving(stores: EmbeddedStores) -> Iterator[str]:
+def serving(stores: EmbeddedStores, **more: str) -> Iterator[str]:
     """``foretell serve`` over the stores and the shipped model, from the line that says it listens."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FORETELL_")}
     settings = {
@@ -60,6 +61,7 @@ def serving(stores: EmbeddedStores) -> Iterator[str]:
         "FORETELL_DEADLINE_MS": "60000",  # a busy machine must not fail a test
         "FORETELL_MONGO_TIMEOUT_MS": "20000",
         "FORETELL_REDIS_TIMEOUT_MS": "20000",
+        **more,
     }
     command = [str(Path(sys.executable).with_name("foretell")), "serve"]
     process = subprocess.Popen(command, cwd=ROOT, env=clean | settings, stderr=subprocess.PIPE, text=True)
@@ -93,6 +95,16 @@ def base(stores: EmbeddedStores, shopper: str) -> Iterator[str]:
     """The address of the service."""
     with serving(stores) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def key_and_base(stores: EmbeddedStores, shopper: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A key that may predict, and the address of a service that wants one."""
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    key, line = new_key(["predict"])
+    file.write_text(line.model_dump_json() + "\n")
+    with serving(stores, FORETELL_KEYS=str(file)) as address:
+        yield key, address
 
 
 @pytest.fixture
@@ -230,8 +242,27 @@ def test_the_api_page_shows_the_operations(browser: Any, base: str) -> None:
         "/predict",
         "/predict/batch",
         "/events",
+        "/users/{user_id}",
         "/models",
         "/metrics",
         "/health/live",
         "/health/ready",
     }
+
+
+def test_a_service_that_wants_a_key_is_given_it_once_and_the_page_shows_no_key(
+    browser: Any, key_and_base: tuple[str, str], shopper: str
+) -> None:
+    key, address = key_and_base
+    browser.get(f"{address}/?user={shopper}")
+    until(browser, lambda: one(browser, "#error").is_displayed())
+    assert "Authorization: Bearer" in one(browser, "#error").text
+    assert len(browser.get_log("browser")) == 1  # Chromium's own word about the 401
+    field = one(browser, "#key")
+    field.send_keys(key, "\n")
+    until(browser, lambda: all_of(browser, "#items > li"))
+    assert not one(browser, "#error").is_displayed()
+    assert provenance(browser)[1] >= 10
+    assert '-H "Authorization: Bearer $KEY"' in one(browser, "#curl").get_attribute("textContent")
+    assert key not in one(browser, "body").get_attribute("textContent")
+    assert key not in browser.current_url

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from app.invalidations import user_key
 from app.redis import Redis
 from app.states import RedisStates
 from tests.integration.examples import example_state
@@ -129,9 +130,9 @@ class Workload:
         self._acknowledged[user] = max(self._acknowledged[user], count)
 
     async def _evict(self, user: str) -> None:
-        await self._redis.delete(f"foretell:{{{user}}}")
+        await self._redis.delete(user_key(user))
         self.operations += 1
 
     async def _expire(self, user: str) -> None:
-        await self._redis.pexpire(f"foretell:{{{user}}}", 1)
+        await self._redis.pexpire(user_key(user), 1)
         self.operations += 1

@@ -11,6 +11,7 @@ import pytest
 from app import states as states_module
 from app.event_store import EventStore, StoredEvent
 from app.history import MongoHistory
+from app.invalidations import user_key
 from app.mongo import Mongo
 from app.redis import Cache
 from app.states import CachedState, Lookup, RedisStates
@@ -78,7 +79,7 @@ class Unchecked(RedisStates):
     async def get(self, user_id: str) -> Lookup:
         """See the class."""
         lookup = await super().get(user_id)
-        blob = await self._cache.client.hget(f"foretell:{{{user_id}}}", "s:m/1")
+        blob = await self._cache.client.hget(user_key(user_id), "s:m/1")
         if lookup.outcome != "stale" or not isinstance(blob, bytes):
             return lookup
         return Lookup(self._codec.unpack(user_id, blob)[1], lookup.generation, "hit")
@@ -122,5 +123,5 @@ async def test_a_put_without_compare_and_set_is_caught_by_the_generation_in_the_
     early = await states.get("u1")
     await states.invalidate(["u1"])
     late = states._codec.pack("u1", early.generation, example_state())
-    await cache.client.hset("foretell:{u1}", "s:m/1", late)
+    await cache.client.hset(user_key("u1"), "s:m/1", late)
     assert (await states.get("u1")).outcome == "stale"

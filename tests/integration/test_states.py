@@ -11,14 +11,14 @@ import pytest
 
 from app import redis as redis_module
 from app.errors import CacheUnavailable
-from app.invalidations import Invalidations
+from app.invalidations import Invalidations, user_key
 from app.redis import AWAY_SECONDS, Cache, Redis
 from app.states import RedisStates
 from foretell.embedded import EmbeddedStores
 from tests.integration.examples import CONTRACT, Clock, example_state
 from tests.integration.proxy import Proxy
 
-KEY = "foretell:{u1}"
+KEY = user_key("u1")
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ async def test_a_garbage_state_is_a_counted_miss_and_can_be_replaced(
 async def test_the_state_of_another_user_is_a_counted_miss(states: RedisStates, redis: Redis) -> None:
     """Were two users to get each other's value (a crossed reply, a copied key), neither would be answered with it."""
     await fill(states, "u2")
-    await redis.copy("foretell:{u2}", KEY)
+    await redis.copy(user_key("u2"), KEY)
     assert (await states.get("u1")).outcome == "miss"
     assert states.corrupt == 1
 
