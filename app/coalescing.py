@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from app.errors import CacheUnavailable
+from app.errors import CacheRefused, CacheUnavailable
 from app.redis import Cache, Redis
 
 Fields = list[bytes | None]
@@ -80,8 +80,8 @@ class Coalescer:
 def _own(error: Exception) -> CacheUnavailable:
     """An exception for one request alone; those of a round must not share a traceback."""
     if isinstance(error, CacheUnavailable):
-        mine, cause = CacheUnavailable(error.detail), error.__cause__
+        mine, cause = type(error)(error.detail), error.__cause__
     else:
-        mine, cause = CacheUnavailable("Redis refused a command; predictions go on without it."), error
+        mine, cause = CacheRefused("Redis refused a command; predictions go on without it."), error
     mine.__cause__ = cause
     return mine

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 #: Users in one round trip.
 BATCH = 500
 #: Seconds between two tries in the background: from, to.
-RETRY_SECONDS = (0.05, 5.0)
+RETRY_SECONDS = (0.05, 1.0)
 
 # A user without a hash has no generation and no state, so there is nothing to replace; creating one would only spend
 # memory on users nobody asks for. A full server (maxmemory, noeviction) refuses HSET but not DEL, which does as well.

@@ -9,11 +9,13 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors, openapi
+from app.draining import DrainMiddleware
 from app.lifespan import State, open_state
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
 from app.routes import events, health, metrics, models, page, predict
 from app.settings import Settings, load_settings
+from app.slow_clients import SlowClientMiddleware
 
 OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
 
@@ -60,6 +62,8 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
     errors.install(app)
     openapi.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
+    app.add_middleware(SlowClientMiddleware, seconds=settings.receive_seconds)
+    app.add_middleware(DrainMiddleware)
     app.add_middleware(RequestMiddleware, metrics=collectors)
     app.add_middleware(StartupMiddleware)  # added last, so outermost
     return app

@@ -21,6 +21,7 @@ REQUESTS: tuple[type[BaseModel], ...] = (PredictRequest, BatchRequest, EventsReq
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
+        408: "The client took longer than FORETELL_RECEIVE_SECONDS to send the request.",
         413: "The body is longer than FORETELL_BODY_LIMIT_BYTES.",
         415: "The Content-Type is not application/json.",
         422: "The payload is invalid; `fields` names every field at fault.",

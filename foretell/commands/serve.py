@@ -53,6 +53,7 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
 
     from app import logs
     from app.settings import likely_typos
+    from foretell.protocol import Protocol
     from foretell.server import ListenError, base_url, bind
 
     logs.configure(settings)
@@ -71,7 +72,7 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
         port=listener.getsockname()[1],
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -63,7 +63,7 @@ class House:
             predictor=Predictor(
                 visitors, self.catalogue, self.model, metrics, settings, np.random.default_rng(0), lambda: self.now
             ),
-            ingest=Ingest(self.store, self.states, CONTRACT, metrics, lambda: self.now),
+            ingest=Ingest(self.store, self.states, CONTRACT, metrics, settings.ingest_limit, lambda: self.now),
             health=self.health,
             model=self.model,
         )

@@ -36,13 +36,3 @@ def example_state(
         profile=np.array([2, 3], np.int32),
         computed_at=time.time() if computed_at is None else computed_at,
     )
-
-
-class Clock:
-    """A clock that a test turns."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """Seconds, as :func:`time.monotonic` has them."""
-        return self.now
