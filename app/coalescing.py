@@ -54,6 +54,11 @@ class Coalescer:
             replies = await self._ask(reads)
         except CacheUnavailable as error:
             replies = [error] * len(reads)
+        except Exception as error:  # noqa: BLE001 - a bug is for those who asked; nobody may wait for ever
+            for read in reads:
+                if not read.future.done():
+                    read.future.set_exception(error)
+            return
         for read, reply in zip(reads, replies, strict=True):
             if read.future.done():  # the request has gone
                 continue

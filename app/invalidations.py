@@ -136,7 +136,8 @@ class Invalidations:
         self._some.set()
 
     async def _retry(self) -> None:
-        """Until cancelled: try the waiting users again, each time Redis fails after a longer pause."""
+        """Until cancelled: try the waiting users again, each time it fails after a longer pause. No error ends it: that
+        nobody tries any more would go unnoticed."""
         pause, longest = RETRY_SECONDS
         while True:
             if not self._waiting:
@@ -145,9 +146,13 @@ class Invalidations:
             try:
                 await self._replace(list(islice(self._waiting, BATCH)))
                 pause = RETRY_SECONDS[0]
+                continue
             except CacheUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, longest)
+                pass
+            except Exception:
+                log.exception("invalidation_retry_failed", waiting=len(self._waiting))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
 
 
 def _replacing(redis: Redis, user_ids: Sequence[str]) -> Awaitable[list[Any]]:

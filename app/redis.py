@@ -19,6 +19,8 @@ __all__ = ["Cache", "Redis", "ResponseError", "Unbroken", "connect"]
 
 T = TypeVar("T")
 
+#: Part of what uvloop says, in a RuntimeError, of a write to a connection that the other side has reset.
+CLOSED = "the handler is closed"
 #: Most connections; a command that finds none free waits for one.
 POOL_SIZE = 64
 
@@ -110,11 +112,25 @@ class Cache:
 
     async def _ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
-            return await self._unbroken(command(self.client), self._seconds)
+            return await self._unbroken(self._once_more(command), self._seconds)
         except ResponseError as error:
             raise CacheRefused("Redis refused a command; predictions go on without it.") from error
         except (RedisError, TimeoutError) as error:
             raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
+
+    async def _once_more(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """The client's own retry does not know how uvloop calls a connection that was reset under a write."""
+        try:
+            return await command(self.client)
+        except RuntimeError as error:
+            if CLOSED not in str(error):
+                raise
+        try:
+            return await command(self.client)
+        except RuntimeError as error:
+            if CLOSED not in str(error):
+                raise
+            raise ConnectionError("The connection was reset.") from error
 
     async def ping(self) -> None:
         """Ask even where the breaker is open. Raises CacheUnavailable where the server does not answer in time."""

@@ -113,14 +113,14 @@ def _run_one(config: Config, settings: Settings, listener: socket, on_ready: Cal
 def _run_many(config: Config, settings: Settings, listener: socket) -> int:
     """Several processes; each reads these settings from the environment. SIGHUP replaces them one by one."""
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
     from app.settings import PREFIX
+    from foretell.server import Supervisor
 
     for name, value in settings.model_dump().items():
         os.environ[PREFIX + name.upper()] = str(value)
     with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
-        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor = Supervisor(config, sockets=[listener])
         supervisor.run()
         return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
