@@ -12,7 +12,7 @@ from trials.load import Reply
 from trials.verdict import Times, Verdict, judge
 
 #: Those that cost little; `make chaos` runs them all, restarts of the service included.
-QUICK = [fault for fault in FAULTS if fault.name not in ("kill-worker", "sigterm")]
+QUICK = [fault for fault in FAULTS if fault.name not in ("trickle", "kill-worker", "sigterm")]
 
 
 @pytest.mark.timeout(240)
