@@ -21,7 +21,7 @@ from rich.table import Table
 from trials.faults import FAULTS, Fault
 from trials.load import Load
 from trials.verdict import Times, Verdict, judge
-from trials.world import DATABASE, ROOT, World
+from trials.world import DATABASE, ROOT, World, known_items
 
 RESULTS = ROOT / "trials" / "results"
 #: Settings of the service under trial: budgets that +500 ms exceeds.
@@ -30,12 +30,6 @@ SETTINGS = {"redis_timeout_ms": 150, "mongo_timeout_ms": 450, "deadline_ms": 100
 AROUND = {True: (2.0, 6.0), False: (0.5, 1.5)}
 
 console = Console(width=160)
-
-
-def items() -> list[str]:
-    """Items that the shipped model knows."""
-    vocabulary = json.loads((ROOT / "models/saved/storefront/1/vocabulary.json").read_text())
-    return [str(item) for item in vocabulary["items"][:500]]
 
 
 async def run(
@@ -57,7 +51,7 @@ async def run(
         strict: judge times by the clock as well.
         rate: requests a second; half of the capacity, which is then measured, where left out.
     """
-    async with World(folder, workers=workers, **SETTINGS) as world, Load(world.base, users, items(), 1.0) as load:
+    async with World(folder, workers=workers, **SETTINGS) as world, Load(world.base, users, known_items(), 1.0) as load:
         await load.seed(2)
         capacity = None if rate else await load.capacity(5.0)
         load.rate = rate or max((capacity or 0.0) / 2, 10.0)

@@ -17,9 +17,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from trials.chaos import RESULTS, items
+from trials.chaos import RESULTS
 from trials.load import Load, Reply, percentile, statuses
-from trials.world import World
+from trials.world import World, known_items
 
 #: Minutes that do not count: caches fill, allocators warm up.
 WARM_UP = 5.0
@@ -61,7 +61,7 @@ class Soak:
 
 async def run(minutes: float, folder: Path) -> tuple[Soak, list[Point]]:
     """Load a service with two workers for so long."""
-    async with World(folder) as world, Load(world.base, 500, items(), 1.0) as load:
+    async with World(folder) as world, Load(world.base, 500, known_items(), 1.0) as load:
         await load.seed(2)
         load.rate = max(SHARE * await load.capacity(5.0), 10.0)
         load.replies.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,12 @@ DATABASE = "foretell"
 #: Seconds the service gets to load its model, on a machine that others use as well.
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.1
+
+
+def known_items() -> list[str]:
+    """Items that the shipped model knows."""
+    vocabulary = json.loads((ROOT / "models/saved/storefront/1/vocabulary.json").read_text())
+    return [str(item) for item in vocabulary["items"][:500]]
 
 
 class Store:
