@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format train bench-models image-check image-clean up down lock clean
+.PHONY: help run test lint format train bench-models chaos fuzz soak image-check image-clean up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,17 @@ train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish th
 
 bench-models: $(VENV)/demo.stamp ## run the published protocols on every data set at hand (hours on 2 cores; goes on where it stopped)
 	$(BIN)/python -m benchmarks.models
+
+chaos: $(VENV)/dev.stamp ## break stores, workers and clients under load; a table of what became of the answers (6 minutes)
+	$(BIN)/python -m trials.chaos --write
+
+fuzz: $(VENV)/dev.stamp ## 12,000 requests that nobody would send, and every property of the parsers on 1,000 examples
+	$(BIN)/python -m trials.fuzz
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz tests/app tests/models tests/trials
+
+soak: $(VENV)/dev.stamp ## a storm of 20,000 requests given up, then MINUTES (30) of load with plots of memory and latency
+	$(BIN)/python -m trials.storm
+	$(BIN)/python -m trials.soak --minutes $(or $(MINUTES),30)
 
 image-check: $(VENV)/demo.stamp ## build the image with buildah, start it, predict once (Linux, root; apt-get install buildah debootstrap)
 	$(BIN)/python deploy/image/check.py

@@ -12,10 +12,11 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field
 
+from app.breakers import Guard, unguarded
 from app.columns import Columns, ItemContent, Mask
 from app.documents import OnUnreadable, Reader, ignore
 from app.errors import HistoryUnavailable
-from app.mongo import Database, driver_errors, patience
+from app.mongo import Database, Document, driver_errors, patience
 from models.vocabulary import Vocabulary
 
 __all__ = ["Catalogue", "ItemContent"]
@@ -48,6 +49,7 @@ class Catalogue:
         refresh_seconds: pause between two looks.
         on_failure: called when a look fails; the columns stay as they are.
         on_unreadable: told of documents that are left out.
+        guard: what single reads go through; the background's own look every ``refresh_seconds`` does not.
 
     Raises:
         HistoryUnavailable: on entering, where MongoDB does not answer.
@@ -61,6 +63,7 @@ class Catalogue:
         *,
         on_failure: Callable[[], None] = lambda: None,
         on_unreadable: OnUnreadable = ignore,
+        guard: Guard = unguarded,
     ) -> None:
         self.failures = 0
         self._database = database
@@ -69,6 +72,7 @@ class Catalogue:
         self._refresh_seconds = refresh_seconds
         self._on_failure = on_failure
         self._reader = Reader("items", _Item, on_unreadable)
+        self._guard = guard
         self._columns = Columns(vocabulary)
         self._looks = 0
         self._looked_at = datetime.now(UTC)
@@ -107,10 +111,13 @@ class Catalogue:
         wanted = list(dict.fromkeys(item_ids))
         if not wanted:
             return {}
-        with driver_errors():
-            rows = await self._items.find({"_id": {"$in": wanted}}, batch_size=BATCH).to_list(None)
+        rows = await self._guard(lambda: self._rows(wanted))
         items = self._reader.read(rows)
         return {item.id: ItemContent(item.title, item.categories, item.price, item.available) for item in items}
+
+    async def _rows(self, item_ids: list[str]) -> list[Document]:
+        with driver_errors():
+            return await self._items.find({"_id": {"$in": item_ids}}, batch_size=BATCH).to_list(None)
 
     async def refresh(self) -> int:
         """Read what changed since the last look, at first and now and then everything; says how many items that were.

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from app.errors import CacheUnavailable
+from app.errors import CacheRefused, CacheUnavailable
 from app.redis import Cache, Redis
 
 Fields = list[bytes | None]
@@ -54,6 +54,11 @@ class Coalescer:
             replies = await self._ask(reads)
         except CacheUnavailable as error:
             replies = [error] * len(reads)
+        except Exception as error:  # noqa: BLE001 - a bug is for those who asked; nobody may wait for ever
+            for read in reads:
+                if not read.future.done():
+                    read.future.set_exception(error)
+            return
         for read, reply in zip(reads, replies, strict=True):
             if read.future.done():  # the request has gone
                 continue
@@ -80,8 +85,8 @@ class Coalescer:
 def _own(error: Exception) -> CacheUnavailable:
     """An exception for one request alone; those of a round must not share a traceback."""
     if isinstance(error, CacheUnavailable):
-        mine, cause = CacheUnavailable(error.detail), error.__cause__
+        mine, cause = type(error)(error.detail), error.__cause__
     else:
-        mine, cause = CacheUnavailable("Redis refused a command; predictions go on without it."), error
+        mine, cause = CacheRefused("Redis refused a command; predictions go on without it."), error
     mine.__cause__ = cause
     return mine

@@ -153,6 +153,16 @@ class Overloaded(ForetellError):
     retry_after = 1
 
 
+class ShuttingDown(ForetellError):
+    """The service was told to end; it still answers, but no new requests should come here."""
+
+    status = 503
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("This server is about to end; ask another one.")
+
+
 class DeadlineExceeded(ForetellError):
     """The request's deadline passed before its answer was ready."""
 
@@ -161,20 +171,42 @@ class DeadlineExceeded(ForetellError):
     retry_after = 1
 
 
-class HistoryUnavailable(ForetellError):
+class StoreUnavailable(ForetellError):
+    """A store did not do what it was asked. ``answered``: it said so itself, so it is there."""
+
+    status = 503
+    retry_after = 1
+    answered: ClassVar[bool] = False
+
+
+class HistoryUnavailable(StoreUnavailable):
     """MongoDB did not answer in time."""
 
-    status = 503
     code = "history_unavailable"
-    retry_after = 1
 
 
-class CacheUnavailable(ForetellError):
+class CacheUnavailable(StoreUnavailable):
     """Redis did not answer in time. Predictions go on without it."""
 
-    status = 503
     code = "cache_unavailable"
-    retry_after = 1
+
+
+class CacheRefused(CacheUnavailable):
+    """Redis answered, but refused the command: it is full, or a key is no hash."""
+
+    answered = True
+
+
+class RequestTooSlow(ForetellError):
+    """The client took longer than FORETELL_RECEIVE_SECONDS to send its request. The connection is closed."""
+
+    status = 408
+    code = "request_too_slow"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Closes the connection: the rest of the body would be read as the next request."""
+        return {"Connection": "close"}
 
 
 def problems(error: ValidationError) -> list[FieldProblem]:

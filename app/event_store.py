@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.breakers import Guard, unguarded
 from app.mongo import Database, Document, insert_new
 
 
@@ -50,10 +51,12 @@ class Inserted:
 
 
 class EventStore:
-    """Inserts events; durable on a majority of the servers when the call returns (:func:`app.mongo.connect`)."""
+    """Inserts events, through ``guard``; durable on a majority of the servers when the call returns
+    (:func:`app.mongo.connect`)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, guard: Guard = unguarded) -> None:
         self._events = database.events
+        self._guard = guard
 
     async def insert(self, events: Sequence[StoredEvent]) -> Inserted:
         """Insert a batch; the order does not matter, and of equal ids within it one is accepted.
@@ -66,6 +69,7 @@ class EventStore:
         """
         if not events:
             return Inserted([], [])
-        duplicates = await insert_new(self._events, [event.to_document() for event in events])
+        documents = [event.to_document() for event in events]
+        duplicates = await self._guard(lambda: insert_new(self._events, documents))
         accepted = [place for place in range(len(events)) if place not in duplicates]
         return Inserted(accepted, sorted(duplicates))

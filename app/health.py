@@ -23,7 +23,7 @@ class Health:
     """The stores as they are now.
 
     It is built when the model is verified and warm and both stores have answered; from then on the service is ready,
-    even when a store is lost (it answers without it), until its port closes.
+    even when a store is lost (it answers without it), until it is told to end.
 
     Args:
         probes: by the name of a part (``cache``, ``history``), a coroutine function that raises
@@ -31,6 +31,7 @@ class Health:
     """
 
     def __init__(self, probes: Mapping[str, Probe], clock: Callable[[], float] = time.monotonic) -> None:
+        self.leaving = False
         self._probes = probes
         self._clock = clock
         self._lock = asyncio.Lock()

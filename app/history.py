@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 from pydantic import AwareDatetime, FiniteFloat, Strict
 
+from app.breakers import Guard, unguarded
 from app.documents import OnUnreadable, Reader, ignore
 from app.mongo import Database, Document, driver_errors
 from models.encode import Event
@@ -61,10 +63,11 @@ class _User:
 class MongoHistory:
     """Histories in MongoDB, read from the primary, so that an acknowledged event is in every later read.
 
-    Documents that cannot be read are left out and told to ``on_unreadable``.
+    Documents that cannot be read are left out and told to ``on_unreadable``. Reads go through ``guard``.
     """
 
-    def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore) -> None:
+    def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore, guard: Guard = unguarded) -> None:
+        self._guard = guard
         self._events = database.events
         self._users = database.users
         self._event_reader = Reader("events", _Event, on_unreadable)
@@ -72,12 +75,7 @@ class MongoHistory:
 
     async def recent(self, user_id: str, limit: int) -> UserRecord:
         """Three reads at once: events, their number, profile. Raises HistoryUnavailable."""
-        with driver_errors():
-            rows, counted, user = await asyncio.gather(
-                self._newest(user_id, limit),
-                self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT),
-                self._users.find_one({"_id": user_id}, {"profile": True}),
-            )
+        rows, counted, user = await self._guard(partial(self._read, user_id, limit))
         # The reads do not see one moment; an event stored between them must not make the part larger than the whole.
         total = min(max(counted, len(rows)), COUNT_LIMIT)
         events = [
@@ -86,6 +84,14 @@ class MongoHistory:
         ]
         users = self._user_reader.read([] if user is None else [user])
         return UserRecord(events, total, users[0].profile if users else {})
+
+    async def _read(self, user_id: str, limit: int) -> tuple[list[Document], int, Document | None]:
+        with driver_errors():
+            return await asyncio.gather(
+                self._newest(user_id, limit),
+                self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT),
+                self._users.find_one({"_id": user_id}, {"profile": True}),
+            )
 
     async def _newest(self, user_id: str, limit: int) -> list[Document]:
         """Newest first, in one reply (a server's first batch holds but 101 documents otherwise)."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from app.errors import CacheUnavailable, problems
+from app.errors import CacheUnavailable, Overloaded, problems
 from app.event_store import Inserted, StoredEvent
 from app.metrics import Metrics
 from app.pseudonyms import Alias, same
@@ -41,6 +41,9 @@ class Ingest:
     """Accepts events.
 
     Args:
+        limit: most events on their way to the store at once; who brings more is told to come again. So a store that is
+            slow, not away, costs a bounded amount of memory. A single batch is always let in.
+        clock: the time, in seconds since 1970 UTC.
         clock: the time, in seconds since 1970 UTC.
         alias: makes of a caller's user id the one that is stored.
         keep_out: of stored user ids those that were erased a moment ago; see :meth:`app.users.Users.keep_out`.
@@ -52,6 +55,7 @@ class Ingest:
         states: States,
         contract: Contract,
         metrics: Metrics,
+        limit: int,
         clock: Callable[[], float] = time.time,
         alias: Alias = same,
         keep_out: Callable[[Collection[str]], Awaitable[set[str]]] = _nobody,
@@ -62,12 +66,15 @@ class Ingest:
         self._states = states
         self._types = [behaviour.name for behaviour in contract.behaviours]
         self._metrics = metrics
+        self._limit = limit
+        self._under_way = 0
         self._clock = clock
 
     async def accept(self, request: EventsRequest) -> dict[str, Any]:
         """Store what can be stored and answer as :class:`app.replies.EventsResponse` documents.
 
         Raises:
+            Overloaded: too many events are on their way already; nothing was stored.
             HistoryUnavailable: nothing is promised; the client sends the same events again. States are not
                 invalidated then, which is right: no event was acknowledged.
         """
@@ -75,7 +82,7 @@ class Ingest:
         accepted = duplicates = 0
         degraded: list[str] = []
         if events:
-            inserted = await self._store.insert(events)
+            inserted = await self._insert(events)
             accepted, duplicates = len(inserted.accepted), len(inserted.duplicates)
             # Duplicates too: the first attempt may have stored the event and failed before it invalidated.
             users = sorted({event.user_id for event in events})
@@ -107,6 +114,17 @@ class Ingest:
             for index, event in enumerate(events)
             if index not in known and self._alias(event.user_id) in gone
         ]
+
+    async def _insert(self, events: Sequence[StoredEvent]) -> Inserted:
+        """Store a batch while it is counted as under way."""
+        if self._under_way and self._under_way + len(events) > self._limit:
+            self._metrics.events.labels("refused").inc(len(events))
+            raise Overloaded("More events arrive than MongoDB stores; send the same events again in a second.")
+        self._under_way += len(events)
+        try:
+            return await self._store.insert(events)
+        finally:
+            self._under_way -= len(events)
 
     def _judge(self, events: list[EventIn]) -> tuple[list[StoredEvent], list[dict[str, Any]]]:
         """The events to store, and the rejections."""

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 #: Users in one round trip.
 BATCH = 500
 #: Seconds between two tries in the background: from, to.
-RETRY_SECONDS = (0.05, 5.0)
+RETRY_SECONDS = (0.05, 1.0)
 
 # A user without a hash has no generation and no state, so there is nothing to replace; creating one would only spend
 # memory on users nobody asks for. A full server (maxmemory, noeviction) refuses HSET but not DEL, which does as well.
@@ -138,7 +138,8 @@ class Invalidations:
         self._some.set()
 
     async def _retry(self) -> None:
-        """Until cancelled: try the waiting users again, each time Redis fails after a longer pause."""
+        """Until cancelled: try the waiting users again, each time it fails after a longer pause. No error ends it: that
+        nobody tries any more would go unnoticed."""
         pause, longest = RETRY_SECONDS
         while True:
             if not self._waiting:
@@ -147,9 +148,13 @@ class Invalidations:
             try:
                 await self._replace(list(islice(self._waiting, BATCH)))
                 pause = RETRY_SECONDS[0]
+                continue
             except CacheUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, longest)
+                pass
+            except Exception:
+                log.exception("invalidation_retry_failed", waiting=len(self._waiting))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
 
 
 def _replacing(redis: Redis, user_ids: Sequence[str]) -> Awaitable[list[Any]]:

@@ -13,7 +13,9 @@ import structlog
 
 from app import logs, mongo, redis
 from app.access import Access
+from app.breakers import Breaker
 from app.catalogue import Catalogue
+from app.draining import draining
 from app.erasures import Erasures
 from app.errors import HistoryUnavailable, StartupError, Unreachable
 from app.event_store import EventStore
@@ -69,8 +71,14 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             partial(mongo.connect, settings.mongo_url, settings.mongo_database, settings.mongo_timeout_ms), patience
         )
         stack.push_async_callback(stores.close)
-        cache = await patiently(partial(redis.connect, settings.redis_url, settings.redis_timeout_ms), patience)
+        cache = await patiently(
+            partial(redis.connect, settings.redis_url, settings.redis_timeout_ms, metrics.turned), patience
+        )
         stack.push_async_callback(cache.close)
+        guard = Breaker(
+            "history", HistoryUnavailable, stores.ping, seconds=settings.mongo_timeout_ms / 1000, on_turn=metrics.turned
+        )
+        stack.push_async_callback(guard.close)
         from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
 
         model = await asyncio.to_thread(Runtime.load, settings, metrics)
@@ -82,6 +90,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             settings.catalogue_refresh_seconds,
             on_failure=metrics.catalogue_failures.inc,
             on_unreadable=metrics.left_out,
+            guard=guard,
         )
         try:
             await stores.ensure_indexes()
@@ -94,21 +103,24 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             raise StartupError("MongoDB stopped answering while the catalogue was read; start it again.") from error
         alias = alias_of(settings)
         users = Users(stores.database, erasures, states, alias)
-        visitors = Visitors(MongoHistory(stores.database, metrics.left_out), states, model, metrics, alias)
+        visitors = Visitors(MongoHistory(stores.database, metrics.left_out, guard), states, model, metrics, alias)
+        health = Health({"cache": cache.ping, "history": stores.ping})
+        stack.enter_context(draining(health, settings.drain_seconds))
         _announce(model, metrics)
         yield State(
             predictor=Predictor(visitors, catalogue, model, metrics, settings, np.random.default_rng()),
             ingest=Ingest(
-                EventStore(stores.database),
+                EventStore(stores.database, guard),
                 states,
                 model.artifact.contract,
                 metrics,
+                settings.ingest_limit,
                 alias=alias,
                 keep_out=users.keep_out,
             ),
             users=users,
             access=Access(keys, Limiter(cache), settings, metrics),
-            health=Health({"cache": cache.ping, "history": stores.ping}),
+            health=health,
             model=model,
         )
 

@@ -10,12 +10,14 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import errors, openapi
+from app.draining import DrainMiddleware
 from app.lifespan import State, open_state
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware, StartupMiddleware
 from app.ports import PortMiddleware
 from app.routes import events, health, metrics, models, page, predict, users
 from app.settings import Settings, load_settings
+from app.slow_clients import SlowClientMiddleware
 
 OpenState = Callable[[Settings, Metrics], AbstractAsyncContextManager[State]]
 
@@ -73,6 +75,8 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
         )
     if settings.ops_port is not None:
         app.add_middleware(PortMiddleware, ops_port=settings.ops_port)
+    app.add_middleware(SlowClientMiddleware, seconds=settings.receive_seconds)
+    app.add_middleware(DrainMiddleware)
     app.add_middleware(RequestMiddleware, metrics=collectors)
     app.add_middleware(StartupMiddleware)  # added last, so outermost
     return app

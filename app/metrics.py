@@ -70,7 +70,17 @@ class Metrics:
         )
         self.erasures = Counter("foretell_erasures", "Users erased.", registry=r)
         self.events = Counter(
-            "foretell_events", "Events received: accepted, duplicate or rejected.", ["outcome"], registry=r
+            "foretell_events",
+            "Events received: accepted, duplicate, rejected, or refused because too many were on their way.",
+            ["outcome"],
+            registry=r,
+        )
+        self.breakers = Gauge(
+            "foretell_breakers_open",
+            "Processes that leave a store alone because it does not answer: cache or history.",
+            ["part"],
+            registry=r,
+            multiprocess_mode="livesum",
         )
         self.pending_invalidations = Gauge(
             "foretell_pending_invalidations",
@@ -110,6 +120,10 @@ class Metrics:
             yield
         finally:
             self.stages.labels(name).observe(time.perf_counter() - start)
+
+    def turned(self, part: str, opened: bool) -> None:
+        """The breaker of a part has opened or closed."""
+        self.breakers.labels(part).set(opened)
 
     def left_out(self, collection: str, count: int) -> None:
         """Count documents that cannot be read."""

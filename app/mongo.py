@@ -39,6 +39,8 @@ DUPLICATE_KEY = 11000
 class Refused(HistoryUnavailable):
     """MongoDB answers, but does not do what we ask: wrong password, missing rights. ``reason`` is for the operator."""
 
+    answered = True
+
     def __init__(self, reason: str) -> None:
         super().__init__("MongoDB refused a command; the log has the reason.")
         self.reason = reason

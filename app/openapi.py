@@ -23,6 +23,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, description in {
         401: "No key, or one that is not known or has expired; only where the service has keys.",
         403: "The key lacks the scope of this route.",
+        408: "The client took longer than FORETELL_RECEIVE_SECONDS to send the request.",
         409: "The user was erased less than a minute ago. `Retry-After` says when to try again.",
         413: "The body is longer than FORETELL_BODY_LIMIT_BYTES.",
         415: "The Content-Type is not application/json.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -13,20 +12,21 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError
 
-from app.errors import CacheUnavailable, StartupError, Unreachable
+from app.breakers import Breaker, OnTurn, nobody_told
+from app.errors import CacheRefused, CacheUnavailable, StartupError, Unreachable
 
 __all__ = ["Cache", "Redis", "ResponseError", "Unbroken", "connect"]
 
 T = TypeVar("T")
 
+#: Part of what uvloop says, in a RuntimeError, of a write to a connection that the other side has reset.
+CLOSED = "the handler is closed"
 #: Most connections; a command that finds none free waits for one.
 POOL_SIZE = 64
-#: Seconds for which a Redis that did not answer is not asked again.
-AWAY_SECONDS = 1.0
 
 
-async def connect(url: str, timeout_ms: int) -> Cache:
-    """Open a client and see that the server answers.
+async def connect(url: str, timeout_ms: int, on_turn: OnTurn = nobody_told) -> Cache:
+    """Open a client and see that the server answers. ``on_turn`` is told when its breaker opens and closes.
 
     Raises:
         StartupError: the URL is none, or the server wants (another) password.
@@ -49,7 +49,7 @@ async def connect(url: str, timeout_ms: int) -> Cache:
         )
     except ValueError as error:
         raise StartupError("FORETELL_REDIS_URL is not a URL of Redis; see the configuration table.") from error
-    cache = Cache(Redis.from_pool(pool), seconds)
+    cache = Cache(Redis.from_pool(pool), seconds, on_turn)
     try:
         await cache.ping()
     except CacheUnavailable as error:
@@ -97,40 +97,48 @@ class Cache:
     cancelled one, lest its reply be read as another's: a wave of cancelled requests would cost a wave of connections,
     and a cancelled invalidation might never reach the server.
 
-    After a failure only one command in AWAY_SECONDS asks whether the server is back; the others fail at once.
+    Where the server does not answer, the breaker opens, and commands fail at once until it does.
     """
 
-    def __init__(self, client: Redis, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: Redis, seconds: float, on_turn: OnTurn = nobody_told) -> None:
         self.client = client
         self._seconds = seconds
-        self._clock = clock
         self._unbroken = Unbroken()
-        self._away = False
-        self._ask_again_at = 0.0
+        self.breaker = Breaker("cache", CacheUnavailable, self.ping, on_turn=on_turn)
 
     async def ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """What ``command`` gets of the server. Raises CacheUnavailable for every error of the client or the server."""
-        if self._away and self._clock() < self._ask_again_at:
-            raise CacheUnavailable("Redis did not answer a moment ago; predictions go on without it.")
-        self._ask_again_at = self._clock() + AWAY_SECONDS
+        return await self.breaker(lambda: self._ask(command))
+
+    async def _ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
-            answer = await self._unbroken(command(self.client), self._seconds)
-        except ResponseError as error:  # an answer, too
-            self._away = False
-            raise CacheUnavailable("Redis refused a command; predictions go on without it.") from error
+            return await self._unbroken(self._once_more(command), self._seconds)
+        except ResponseError as error:
+            raise CacheRefused("Redis refused a command; predictions go on without it.") from error
         except (RedisError, TimeoutError) as error:
-            self._away = True
-            self._ask_again_at = self._clock() + AWAY_SECONDS
             raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
-        self._away = False
-        return answer
+
+    async def _once_more(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """The client's own retry does not know how uvloop calls a connection that was reset under a write."""
+        try:
+            return await command(self.client)
+        except RuntimeError as error:
+            if CLOSED not in str(error):
+                raise
+        try:
+            return await command(self.client)
+        except RuntimeError as error:
+            if CLOSED not in str(error):
+                raise
+            raise ConnectionError("The connection was reset.") from error
 
     async def ping(self) -> None:
-        """Raises CacheUnavailable where the server does not answer in time."""
-        await self.ask(lambda redis: redis.ping())
+        """Ask even where the breaker is open. Raises CacheUnavailable where the server does not answer in time."""
+        await self._ask(lambda redis: redis.ping())
 
     async def close(self) -> None:
         """Let running commands end, and close every connection."""
+        await self.breaker.close()
         await self._unbroken.drain()
         await self.client.aclose()
 

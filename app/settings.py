@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     body_limit_bytes: int = Field(
         default=4 * 1024 * 1024, ge=1024, le=1 << 30, description="Longest request body; more gets 413."
     )
+    receive_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="Longest time a client may take to send a request; then 408."
+    )
+    ingest_limit: int = Field(
+        default=20_000, ge=1, le=10_000_000, description="Events on their way to MongoDB at once; more get 503."
+    )
     max_items: int = Field(default=10_000, ge=1, le=10_000, description="Most `items` in one request.")
     max_k: int = Field(default=200, ge=1, le=10_000, description="Most recommendations in one answer.")
     catalogue_refresh_seconds: float = Field(
@@ -105,6 +111,12 @@ class Settings(BaseSettings):
     )
     startup_seconds: float = Field(
         15.0, ge=0, le=600, description="How long the start waits for a store that does not answer yet."
+    )
+    drain_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=600,
+        description="After SIGTERM, how long `/health/ready` says 503 before the port closes; give balancers a probe.",
     )
     shutdown_seconds: int = Field(
         default=10, ge=0, le=600, description="Time running requests get to finish at shutdown."

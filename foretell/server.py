@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -45,6 +46,17 @@ def base_url(host: str, port: int, scheme: str = "http") -> str:
     """Where a browser on this machine finds a service that listens there."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
     return f"{scheme}://{everywhere.get(host) or (f'[{host}]' if ':' in host else host)}:{port}"
+
+
+class Supervisor(Multiprocess):
+    """Several processes that serve one socket."""
+
+    def terminate_all(self) -> None:
+        """Tell the workers to end, and let go of the socket: else connections that nobody takes any more would wait
+        here until they break, instead of being refused once the last worker has closed its port."""
+        super().terminate_all()
+        for bound in self.sockets:
+            bound.close()
 
 
 class Server(uvicorn.Server):

@@ -20,6 +20,8 @@ TIMEOUT_MS = 20_000
 
 # CI judges a change, so it draws the same examples every time; at a desk every run tries new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
+# What `make fuzz` asks for: properties that name no number themselves are tried on many more examples.
+hypothesis.settings.register_profile("fuzz", max_examples=1000, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 

@@ -18,7 +18,7 @@ router = APIRouter(tags=["events"], dependencies=[Depends(Needs("ingest"))], res
     "/events",
     summary="Store what users did",
     response_model=EventsResponse,
-    responses={status: ERRORS[status] for status in (413, 415, 422, 503)},
+    responses={status: ERRORS[status] for status in (408, 413, 415, 422, 503)},
     openapi_extra=json_body(EventsRequest),
 )
 async def events(request: Request, ingest: IngestDep) -> Response:

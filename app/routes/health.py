@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.dependencies import HealthDep
+from app.errors import ShuttingDown
+from app.openapi import ERRORS
 from app.responses import json_response
 
 router = APIRouter(prefix="/health", tags=["operations"])
@@ -18,10 +20,12 @@ async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/ready", summary="Are requests welcome?")
+@router.get("/ready", summary="Are requests welcome?", responses={503: ERRORS[503]})
 async def ready(health: HealthDep) -> Response:
-    """Always 200: the port opens when the model is warm, and closes first at shutdown. A lost store is named in
-    `degraded`; the service answers without it."""
+    """200 from the moment the port opens, when the model is warm; 503 once SIGTERM came, for FORETELL_DRAIN_SECONDS, in
+    which requests are still answered. A lost store is named in `degraded`; the service answers without it."""
+    if health.leaving:
+        raise ShuttingDown
     parts = await health.parts()
     lost = [name for name, part in parts.items() if part == "lost"]
     body: dict[str, Any] = {"status": "ready", "parts": {"model": "ok", **parts}, "degraded": lost}

@@ -32,7 +32,7 @@ router = APIRouter(tags=["predictions"], dependencies=[Depends(Needs("predict"))
     "/predict",
     summary="Predict what a user does next",
     response_model=PredictResponse,
-    responses={status: ERRORS[status] for status in (413, 415, 422, 503, 504)},
+    responses={status: ERRORS[status] for status in (408, 413, 415, 422, 503, 504)},
     openapi_extra=json_body(PredictRequest),
 )
 async def predict(request: Request, predictor: PredictorDep, settings: SettingsDep, request_id: RequestId) -> Response:
@@ -48,7 +48,7 @@ async def predict(request: Request, predictor: PredictorDep, settings: SettingsD
     "/predict/batch",
     summary="Predict what many users do next",
     response_model=BatchResponse,
-    responses={status: ERRORS[status] for status in (413, 415, 422, 504)},
+    responses={status: ERRORS[status] for status in (408, 413, 415, 422, 504)},
     openapi_extra=json_body(BatchRequest),
 )
 async def predict_batch(

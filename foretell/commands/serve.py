@@ -100,6 +100,8 @@ def _config(settings: Settings, port: int) -> Config:
     """What uvicorn needs to know."""
     from uvicorn import Config
 
+    from foretell.protocol import Protocol
+
     return Config(
         "app.main:create_app",
         factory=True,
@@ -107,7 +109,7 @@ def _config(settings: Settings, port: int) -> Config:
         port=port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -141,15 +143,15 @@ def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> 
     """Several processes; each reads these settings from the environment. SIGHUP replaces them one by one."""
     from pydantic import SecretStr
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
     from app.settings import PREFIX
+    from foretell.server import Supervisor
 
     for name, value in settings.model_dump().items():
         if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
             os.environ[PREFIX + name.upper()] = str(value)
     with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
-        supervisor = Multiprocess(config, sockets=list(sockets))
+        supervisor = Supervisor(config, sockets=list(sockets))
         supervisor.run()
         return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0

@@ -76,7 +76,7 @@ class House:
             predictor=Predictor(
                 visitors, self.catalogue, self.model, metrics, settings, np.random.default_rng(0), lambda: self.now
             ),
-            ingest=Ingest(self.store, self.states, CONTRACT, metrics, lambda: self.now, alias),
+            ingest=Ingest(self.store, self.states, CONTRACT, metrics, settings.ingest_limit, lambda: self.now, alias),
             users=cast(Users, self.users),
             access=self.access,
             health=self.health,

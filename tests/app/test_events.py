@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from app.event_store import StoredEvent
+from app.errors import Overloaded
+from app.event_store import Inserted, StoredEvent
+from app.ingest import Ingest
+from app.metrics import Metrics
 from app.replies import EventsResponse
+from app.schemas import EventIn, EventsRequest
 from tests.app.conftest import NOW, House
+from tests.app.fakes import CONTRACT, FakeStates
 
 
 def _event(event_id: str, **changes: Any) -> dict[str, Any]:
@@ -101,6 +108,38 @@ async def test_without_redis_the_event_is_accepted_and_the_answer_says_so(house:
     house.states.lost = True
     answer = await _post(house, _event("e1"))
     assert (answer["accepted"], answer["degraded"]) == (1, ["cache"])
+
+
+class SlowStore:
+    """Takes its time until ``answer`` is set."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def insert(self, events: Sequence[StoredEvent]) -> Inserted:
+        """See :class:`app.ingest.Store`."""
+        self.asked.set()
+        await self.answer.wait()
+        return Inserted(list(range(len(events))), [])
+
+
+async def test_more_events_than_may_be_under_way_are_refused_and_later_ones_are_not() -> None:
+    store, metrics = SlowStore(), Metrics()
+    ingest = Ingest(store, FakeStates(), CONTRACT, metrics, limit=3)
+
+    def batch(size: int) -> EventsRequest:
+        return EventsRequest(events=[EventIn(**_event(f"e{n}")) for n in range(size)])
+
+    first = asyncio.create_task(ingest.accept(batch(2)))
+    await store.asked.wait()
+    with pytest.raises(Overloaded) as refused:
+        await ingest.accept(batch(2))
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    third = asyncio.create_task(ingest.accept(batch(1)))
+    store.answer.set()
+    assert [(await task)["accepted"] for task in (first, third)] == [2, 1]
+    assert (await ingest.accept(batch(5)))["accepted"] == 5  # alone, a batch of any size is let in
+    assert metrics.registry.get_sample_value("foretell_events_total", {"outcome": "refused"}) == 2
 
 
 async def test_events_are_counted_by_outcome(house: House) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from app.metrics import Metrics
+from app.settings import Settings
 from tests.deploy.dockerfile import ROOT
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/dashboards/foretell.json").read_text())
@@ -57,6 +58,25 @@ def test_alerts_say_how_urgent_they_are_and_what_is_wrong() -> None:
         assert alert["labels"]["severity"] in {"page", "ticket"}
         assert alert["annotations"]["summary"]
         assert re.fullmatch(r"\d+m", alert["for"])
+
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
+    runbooks = re.findall(r"^### (Foretell\w+)$", OPERATIONS, re.MULTILINE)
+    assert sorted(runbooks) == sorted(alert["alert"] for alert in alerts())
+    for text in re.split(r"^### Foretell\w+$", OPERATIONS, flags=re.MULTILINE)[1:]:
+        assert "**Means**" in text
+        assert "**Do**" in text
+
+
+def test_the_runbooks_name_only_metrics_and_settings_that_there_are() -> None:
+    names = set(re.findall(r"\bforetell_\w+", OPERATIONS))
+    assert names <= exported() | {metric.name for metric in Metrics().registry.collect()}
+    settings = {name.removeprefix("FORETELL_").lower() for name in re.findall(r"\bFORETELL_\w+", OPERATIONS)}
+    assert len(settings) > 5
+    assert settings <= set(Settings.model_fields)
 
 
 def test_prometheus_scrapes_the_port_of_operations_and_loads_the_alerts() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -12,13 +14,15 @@ TURNS = 20
 
 
 class Proxy:
-    """Forwards every connection to ``port`` on this machine. Use it as an async context.
+    """Forwards every connection to ``target``, a port on this machine. Use it as an async context.
 
-    ``cut`` closes and refuses connections, ``hold`` keeps them open but lets no reply through, ``mend`` ends both.
+    ``cut`` closes and refuses connections, ``hold`` keeps them open but lets no reply through, ``delay`` makes each
+    piece of a reply later by so many seconds, ``mend`` ends all three. ``reset`` breaks the connections there are.
     """
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
+        self.delay = 0.0
         self._cut = False
         self._flows = asyncio.Event()
         self._flows.set()
@@ -52,6 +56,14 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def reset(self) -> None:
+        """Break every connection as a crashed machine does: a RST in place of a goodbye."""
+        for writer in list(self._writers):
+            if raw := writer.get_extra_info("socket"):
+                with suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
     def hold(self) -> None:
         """Keep replies back."""
         self._flows.clear()
@@ -59,6 +71,7 @@ class Proxy:
     def mend(self) -> None:
         """Work again."""
         self._cut = False
+        self.delay = 0.0
         self._flows.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,10 +80,14 @@ class Proxy:
             return
         self.connections += 1
         self._writers.add(writer)
-        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._target))
+        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self.target))
         self._opening.add(opening)
         try:
             there_reader, there_writer = await opening
+        except OSError:  # nobody there: the client is told as if it had asked itself
+            self._writers.discard(writer)
+            writer.transport.abort()
+            return
         finally:
             self._opening.discard(opening)
         self._writers.add(there_writer)
@@ -84,6 +101,8 @@ class Proxy:
             while data := await source.read(65536):
                 if replies:
                     await self._flows.wait()
+                    if self.delay:
+                        await asyncio.sleep(self.delay)
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

@@ -118,7 +118,9 @@ class Stored:
             visitors = Visitors(MongoHistory(database), states, self.model, metrics, alias)
             yield State(
                 predictor=Predictor(visitors, FakeCatalogue(), self.model, metrics, settings, np.random.default_rng(0)),
-                ingest=Ingest(self.store, states, CONTRACT, metrics, alias=alias, keep_out=users.keep_out),
+                ingest=Ingest(
+                    self.store, states, CONTRACT, metrics, settings.ingest_limit, alias=alias, keep_out=users.keep_out
+                ),
                 users=users,
                 access=Access(None, Limiter(self.cache), settings, metrics),
                 health=Health({}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -69,3 +69,16 @@ async def test_where_nobody_answers_everybody_is_told_by_an_error_of_their_own(u
     assert all(isinstance(error, CacheUnavailable) for error in found)
     assert len({id(error) for error in found}) == 4
     await away.close()
+
+
+async def test_a_bug_lets_nobody_wait_for_ever() -> None:
+    class Buggy(Cache):
+        """Raises what nobody expects."""
+
+        async def ask(self, command: object) -> NoReturn:
+            """See :class:`app.redis.Cache`."""
+            raise RuntimeError("a bug")
+
+    reads = Coalescer(Buggy(Redis(), 1.0))
+    found = await asyncio.gather(*(reads.fields("k", NAMES) for _ in range(3)), return_exceptions=True)
+    assert [str(error) for error in found] == ["a bug"] * 3
