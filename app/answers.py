@@ -17,7 +17,7 @@ from models.vocabulary import Ids
 Reason = Literal["history", "popular", "requested"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: twenty of them are made for each answer, and freezing is a call a field
 class Prediction:
     """What the model expects of one item; the numbers are float32, which orjson writes in their shortest form."""
 
@@ -27,7 +27,7 @@ class Prediction:
     explanation: Mapping[str, Explanation] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recommendation:
     """One place of the ranking."""
 
@@ -69,12 +69,13 @@ class Outcomes:
     """What the model expects of a set of candidates, looked up by internal id.
 
     Args:
-        ids: shape [C], ascending and unique.
+        ids: shape [C], each once.
         columns: for each target and value of the contract, shape [C].
     """
 
     def __init__(self, ids: Ids, columns: Mapping[str, NDArray[Any]], contract: Contract) -> None:
-        self.ids = ids
+        self._order = np.argsort(ids)
+        self._sorted = ids[self._order]
         self.columns = columns
         self._targets = contract.targets
         self._values = contract.values
@@ -88,7 +89,7 @@ class Outcomes:
 
     def rows(self, ids: Ids) -> NDArray[np.intp]:
         """The places, shape [n], of n ids that are all among the candidates."""
-        return np.searchsorted(self.ids, ids)
+        return self._order[np.searchsorted(self._sorted, ids)]
 
     def of(self, ids: Ids) -> dict[str, NDArray[Any]]:
         """The probabilities of n ids: for each target, shape [n]."""

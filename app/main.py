@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import errors, openapi
+from app.direct import DirectMiddleware
 from app.draining import DrainMiddleware
 from app.lifespan import State, open_state
 from app.metrics import Metrics
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
         app.include_router(module.router)
     errors.install(app)
     openapi.install(app)
+    app.add_middleware(DirectMiddleware, endpoints={("POST", "/predict"): predict.predict_directly})
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
     if settings.origins:
         app.add_middleware(

@@ -76,8 +76,7 @@ class RequestMiddleware:
         seconds = time.perf_counter() - scope[ARRIVED]
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        self.metrics.requests.labels(route, method, status).inc()
-        self.metrics.latency.labels(route, method).observe(seconds)
+        self.metrics.answered(route, method, status, seconds)
         write = log.warning if status >= 500 else log.debug
         write("request", route=route, method=method, status=status, ms=round(seconds * 1000, 2))
 

@@ -145,6 +145,8 @@ class Predictor:
             return filtered.of(named), Outcomes(*await self._score(visitor, moment, named, deadline), self._contract)
         count = max(request.k, self._settings.candidates)
         found = await self._recommend(visitor, moment, filtered, count, deadline)
+        if not named.ids:
+            return found[0], Outcomes(*found, self._contract)
         own = await self._score(visitor, moment, named, deadline)  # after it: the model has one thread for both
         return found[0], Outcomes.merged(found, own, self._contract)
 

@@ -15,7 +15,7 @@ from app.answers import Answer
 from app.deadline import after, within
 from app.dependencies import PredictorDep, RequestId, SettingsDep
 from app.errors import ForetellError, Internal, InvalidPayload, told
-from app.middleware import ARRIVED
+from app.middleware import ARRIVED, REQUEST_ID
 from app.openapi import ERRORS, KEYED, json_body
 from app.predictor import Predictor
 from app.replies import BatchResponse, PredictResponse
@@ -25,7 +25,8 @@ from app.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 
-router = APIRouter(tags=["predictions"], dependencies=[Depends(Needs("predict"))], responses=KEYED)
+needed = Needs("predict")
+router = APIRouter(tags=["predictions"], dependencies=[Depends(needed)], responses=KEYED)
 
 
 @router.post(
@@ -35,13 +36,20 @@ router = APIRouter(tags=["predictions"], dependencies=[Depends(Needs("predict"))
     responses={status: ERRORS[status] for status in (408, 413, 415, 422, 503, 504)},
     openapi_extra=json_body(PredictRequest),
 )
-async def predict(request: Request, predictor: PredictorDep, settings: SettingsDep, request_id: RequestId) -> Response:
+async def predict(request: Request) -> Response:
     """Probabilities for the named items, and ranked recommendations from the catalogue.
 
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
-    question, deadline = await _read(request, PredictRequest, settings)
-    return json_response(await predictor.predict(question, request_id, deadline))
+    question, deadline = await _read(request, PredictRequest, request.app.state.settings)
+    predictor: Predictor = request.state.predictor
+    return json_response(await predictor.predict(question, request.scope[REQUEST_ID], deadline))
+
+
+async def predict_directly(request: Request) -> Response:
+    """The same for :class:`app.direct.DirectMiddleware`, which leaves the key to its endpoints."""
+    await needed(request)
+    return await predict(request)
 
 
 @router.post(
