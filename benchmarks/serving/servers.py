@@ -73,7 +73,7 @@ def post(url: str, body: str) -> bytes | None:
     """The answer to a question; None where there is none, or not with 200."""
     question = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(question, timeout=30) as reply:
+        with urllib.request.urlopen(question, timeout=10) as reply:
             return bytes(reply.read())
     except (urllib.error.URLError, OSError):
         return None

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from app.state_codec import CachedState, StateCodec
 from models.artifact import read_artifact
+from models.contract import FIRST
 from models.encode import Moment, encode_context
 
 CANDIDATES = 100
@@ -43,7 +44,7 @@ class Work:
         self.codec = StateCodec(self.contract)
         self.module = tf.saved_model.load(str(self.artifact.saved_model))
         self.retrieve, self.score = self.module.signatures["retrieve"], self.module.signatures["score"]
-        self.everything = tf.ones((1, self.contract.items), tf.bool)
+        self.everything = tf.constant(np.arange(self.contract.items)[None] >= FIRST)
 
     def question(self, user: str, blob: bytes) -> Question:
         """What a state and the time make of a user."""
@@ -84,7 +85,7 @@ class Work:
                 {
                     "rank": place + 1,
                     "item_id": self.vocabulary.item_name(item),
-                    "title": self.titles[item - 2],
+                    "title": self.titles[item - FIRST],
                     "score": score,
                     "probabilities": {name: columns[name][place] for name in targets},
                     "expected": {name: columns[name][place] for name in values},
