@@ -12,3 +12,7 @@ compile dev.txt  pyproject.toml --extra train --extra demo --group dev ${UPGRADE
 compile demo.txt pyproject.toml --extra train --extra demo --group build --constraints requirements/dev.txt
 compile serve.txt pyproject.toml --group build --constraints requirements/dev.txt
 compile gpu.txt  pyproject.toml --extra gpu --group build --constraints requirements/dev.txt
+# What `make bench-serving` compares with, each in an environment of its own.
+for peer in fastapi litserve bentoml profile; do
+  compile "../benchmarks/serving/requirements-$peer.txt" "benchmarks/serving/requirements-$peer.in"
+done

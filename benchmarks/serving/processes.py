@@ -1,0 +1,46 @@
+"""What processes cost, read from /proc: memory and processor time, children included."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            parents.setdefault(int(fields[1]), []).append(int(folder.name))
+    found = [pid]
+    for parent in found:
+        found += parents.get(parent, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and all that run below it now."""
+    return sum((int(f[11]) + int(f[12])) / TICKS for one in tree(pid) if (f := _stat(one)))
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of one process, shared pages included."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def largest_mib(pid: int) -> float:
+    """Resident memory of the largest process below: a worker, for it holds the model."""
+    return max(resident_mib(one) for one in tree(pid) if _stat(one))
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the name; none where the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
