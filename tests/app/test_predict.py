@@ -13,8 +13,9 @@ from starlette.types import Message
 
 from app.catalogue import ItemContent
 from app.errors import DeadlineExceeded, Overloaded
+from app.main import create_app
 from app.metrics import Metrics
-from app.middleware import ARRIVED
+from app.middleware import ARRIVED, REQUEST_ID
 from app.replies import BatchResponse, PredictResponse
 from app.routes.predict import predict
 from models.artifact import Artifact
@@ -381,7 +382,8 @@ async def test_the_deadline_counts_from_the_arrival(house: House) -> None:
         return {"type": "http.request", "body": b'{"user_id": "u"}'}
 
     headers = [(b"content-type", b"application/json")]
-    request = Request({"type": "http", "headers": headers, ARRIVED: time.perf_counter() - 3600}, receive)
+    scope = {"type": "http", "headers": headers, ARRIVED: time.perf_counter() - 3600, REQUEST_ID: "r1"}
+    app = create_app(house.settings, open_state=house.open)
     async with house.open(house.settings, Metrics()) as state:
         with pytest.raises(DeadlineExceeded):
-            await predict(request, state["predictor"], house.settings, "r1")
+            await predict(Request(scope | {"app": app, "state": state}, receive))
