@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import tensorflow as tf
 
 from app.errors import StartupError
+
+
+def share_cores(workers: int) -> None:
+    """Give TensorFlow its share of the cores where ``workers`` processes serve; a process that has computed keeps its.
+
+    Left alone, each process has a thread for every core, twice. With as many workers as cores these take each other's
+    time, and a prediction costs twice the processor (docs/decisions/0011).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(RuntimeError):
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // workers))
 
 
 def choose_device(wanted: str) -> str:

@@ -16,7 +16,7 @@ from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
-from app.runtime.device import choose_device
+from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
@@ -82,6 +82,7 @@ class Runtime:
         """
         artifact = open_artifact(settings.model_root, settings.model_name, settings.model_version)
         verify_reach(settings, artifact.contract)
+        share_cores(settings.workers)
         device = choose_device(settings.device)
         try:
             module = tf.saved_model.load(str(artifact.saved_model))
