@@ -153,7 +153,9 @@ class World:
             while True:
                 async with session.get("/metrics") as answer:
                     found = re.search(r"^foretell_pending_invalidations (\S+)", await answer.text(), re.MULTILINE)
-                pending = int(float(found[1])) if found else 0
+                if found is None:
+                    raise RuntimeError("The service does not say how many invalidations wait.")
+                pending = int(float(found[1]))
                 if not pending or time.monotonic() > end:
                     return pending
                 await asyncio.sleep(LOOK_SECONDS)
