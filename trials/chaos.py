@@ -20,7 +20,7 @@ from rich.table import Table
 
 from trials.faults import FAULTS, Fault
 from trials.load import Load
-from trials.verdict import Times, Verdict, judge
+from trials.verdict import RECOVERY_SECONDS, Times, Verdict, judge
 from trials.world import DATABASE, ROOT, World, known_items
 
 RESULTS = ROOT / "trials" / "results"
@@ -52,6 +52,7 @@ async def run(
         rate: requests a second; half of the capacity, which is then measured, where left out.
     """
     async with World(folder, workers=workers, **SETTINGS) as world, Load(world.base, users, known_items(), 1.0) as load:
+        load.welcome = lambda: world.ready
         await load.seed(2)
         capacity = None if rate else await load.capacity(5.0)
         load.rate = rate or max((capacity or 0.0) / 2, 10.0)
@@ -89,6 +90,8 @@ async def _try(world: World, load: Load, fault: Fault, seconds: float, strict: b
     end.set()
     await running
     replies, stale = list(load.replies), list(load.stale)
+    if pending := await world.pending_invalidations(RECOVERY_SECONDS):
+        stale.append(f"{pending} users' states are not invalidated after {RECOVERY_SECONDS:.0f} s")
     stale += await load.settle()
     acknowledged = {event for user in load.users for event in user.acknowledged}
     return judge(
@@ -124,7 +127,9 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"`make chaos`, {results['date'][:10]}, {results['machine']}: {results['rate_rps']} requests a second"
         f"{capacity};",
-        f"each fault lasts {results['seconds']:.0f} s; settings {results['settings']}.",
+        f"each fault lasts {results['seconds']:.0f} s. Settings of the service: "
+        + ", ".join(f"`{name}` {value:g}" for name, value in results["settings"].items())
+        + ".",
         "",
         "| fault | requests | answers | degraded | p50 ms | p99 ms | normal after s | lost | stale | verdict |",
         "|---|---|---|---|---|---|---|---|---|---|",

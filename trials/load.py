@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -63,6 +63,7 @@ class Load:
     Attributes:
         replies: of every request, in the order of their answers.
         stale: one sentence for each answer that knew less than it had to.
+        welcome: whether requests are sent at all now; a balancer would ask the service's readiness.
     """
 
     def __init__(self, base: str, users: int, items: Sequence[str], rate: float, seed: int = 1) -> None:
@@ -70,6 +71,7 @@ class Load:
         self.rate = rate
         self.replies: list[Reply] = []
         self.stale: list[str] = []
+        self.welcome: Callable[[], bool] = lambda: True
         self._base = base
         self._items = items
         self._random = random.Random(seed)
@@ -110,7 +112,7 @@ class Load:
         begin, asked = time.perf_counter(), 0
         while not until.is_set():
             due = int((time.perf_counter() - begin) * self.rate)
-            for _ in range(due - asked):
+            for _ in range(due - asked if self.welcome() else 0):
                 task = asyncio.create_task(self._one())
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
@@ -171,7 +173,8 @@ class Load:
         for user in self.users:
             known = await self.predict(user)
             if known != len(user.acknowledged):
-                wrong.append(f"{user.name} has {known} events of {len(user.acknowledged)}")
+                promised = f"{len(user.acknowledged)}, {user.visible} of them promised to be visible"
+                wrong.append(f"{user.name} has {known} events of {promised}")
             user.visible = len(user.acknowledged)
         return wrong
 

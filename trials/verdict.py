@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trials.faults import Fault
-from trials.load import BROKEN, REFUSED, Reply, percentile, statuses
+from trials.load import BROKEN, Reply, percentile, statuses
 
 #: What the service may say on purpose: the answer, too many, not now, not in time.
 DELIBERATE = frozenset({200, 429, 503, 504})
@@ -105,9 +105,7 @@ def _improper(fault: Fault, replies: Sequence[Reply], times: Times) -> list[str]
     """Answers that nobody decided to give."""
 
     def excused(reply: Reply) -> bool:
-        if reply.status == BROKEN:
-            return fault.breaks and reply.asked_at < times.began + ONSET_SECONDS
-        return reply.status == REFUSED and fault.refuses and reply.asked_at < times.ended
+        return reply.status == BROKEN and fault.breaks and reply.asked_at < times.began + ONSET_SECONDS
 
     wrong = [reply for reply in replies if reply.status not in DELIBERATE and not excused(reply)]
     return [f"answers that nobody meant: {statuses(wrong)}"] if wrong else []

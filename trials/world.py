@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +93,7 @@ class World:
         self.port = _free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.redis, self.mongo = Store(folder, "redis"), Store(folder, "mongo")
+        self.ready = True  # what a balancer believes
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -142,6 +145,20 @@ class World:
                             return
                 except aiohttp.ClientError:
                     await asyncio.sleep(LOOK_SECONDS)
+
+    async def pending_invalidations(self, seconds: float) -> int:
+        """Users whose states some worker still has to invalidate, waiting so long for there to be none."""
+        end = time.monotonic() + seconds
+        async with aiohttp.ClientSession(self.base) as session:
+            while True:
+                async with session.get("/metrics") as answer:
+                    found = re.search(r"^foretell_pending_invalidations (\S+)", await answer.text(), re.MULTILINE)
+                if found is None:
+                    raise RuntimeError("The service does not say how many invalidations wait.")
+                pending = int(float(found[1]))
+                if not pending or time.monotonic() > end:
+                    return pending
+                await asyncio.sleep(LOOK_SECONDS)
 
     def ready_workers(self) -> int:
         """How many workers have ever become ready."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import pytest
+import uvicorn
+from uvicorn.supervisors.multiprocess import SIGNALS
 
-from foretell.server import ListenError, base_url, bind
+from foretell.server import ListenError, Supervisor, base_url, bind
 
 
 def test_a_bound_socket_has_a_port_and_answers_nobody_yet() -> None:
@@ -42,3 +45,16 @@ def test_an_address_of_another_machine_is_one_sentence() -> None:
 )
 def test_the_url_is_one_that_a_browser_on_this_machine_can_open(host: str, url: str) -> None:
     assert base_url(host, 80) == url
+
+
+def test_a_supervisor_that_ends_lets_go_of_its_socket() -> None:
+    """Else connections would queue where nobody takes them any more, and break when it ends (found by trials.chaos)."""
+    with bind("127.0.0.1", 0) as bound, socket.socket() as client:
+        bound.listen()
+        earlier = {number: signal.getsignal(number) for number in SIGNALS}
+        supervisor = Supervisor(uvicorn.Config("nothing"), [bound])
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        address = bound.getsockname()
+        supervisor.terminate_all()
+        assert client.connect_ex(address) != 0

@@ -44,6 +44,7 @@ def _verdict(fault: str, *replies: Reply, lost: int = 0, stale: tuple[str, ...] 
         ),
         (_verdict("garbage", Reply("predict", 12, 1.2, 200)), "p99 is 1200 ms"),
         (_verdict("garbage", Reply("predict", 25, 0.5, 503)), "normal only after 5.5 s"),
+        (_verdict("sigterm", Reply("predict", 15, 0.0, -1)), "answers that nobody meant: {'refused': 1}"),
         (_verdict("garbage", lost=1), "1 acknowledged events are lost"),
         (_verdict("garbage", stale=("u has 1 events of 2",)), "u has 1 events of 2"),
         (_verdict("garbage", tracebacks=1), "1 tracebacks in the log"),
@@ -63,4 +64,3 @@ def test_the_judge_lets_deliberate_answers_pass() -> None:
     ]
     assert _verdict("kill-mongo", *fine).problems == []
     assert _verdict("kill-worker", Reply("predict", 10.5, 0.1, 0)).problems == []
-    assert _verdict("sigterm", Reply("predict", 15, 0.0, -1)).problems == []
