@@ -24,7 +24,7 @@ class Route:
 class DirectMiddleware:
     """Calls an endpoint without the framework in between: no matching of paths, no resolving of dependencies.
 
-    That costs a request about as much as everything else that happens on the event loop (docs/decisions/0011). The same
+    That costs a request about as much as everything else that happens on the event loop (docs/decisions/0012). The same
     endpoints stand as routes of FastAPI, which documents them and answers other methods.
 
     Args:

@@ -14,7 +14,7 @@ def share_cores(workers: int) -> None:
     """Give TensorFlow its share of the cores where ``workers`` processes serve; a process that has computed keeps its.
 
     Left alone, each process has a thread for every core, twice. With as many workers as cores these take each other's
-    time, and a prediction costs twice the processor (docs/decisions/0011).
+    time, and a prediction costs twice the processor (docs/decisions/0012).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(RuntimeError):
