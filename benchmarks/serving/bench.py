@@ -56,28 +56,31 @@ class Bench:
     def forget(self) -> None:
         """Empty Redis, but for the copies that peers read."""
         self.redis.flushdb()
-        for number, state in enumerate(self.states):
-            self.redis.set(f"bench:{user_name(number)}", state)
+        self._copy()
 
     def warm(self, server: Running) -> None:
         """Ask for every user until all states are cached, and copy them for those who do not know Foretell's keys.
 
         Raises:
-            BenchmarkError: after several rounds some are not.
+            BenchmarkError: a whole round cached nothing.
         """
-        for _ in range(20):
-            found = [self._state(number) for number in range(self.shop.users)]
-            if all(found):
-                self.states = [state for state in found if state is not None]
-                self.forget_copies()
-                return
+        known = -1
+        while len(found := self._cached()) < self.shop.users:
+            if len(found) <= known:
+                raise BenchmarkError(
+                    "Foretell does not cache the states of its users; see .foretell/bench/foretell.log."
+                )
+            known = len(found)
+            print(f"  {known} of {self.shop.users} users are warm", flush=True)
             wrk(server.url, 16, 3, self.shop.users)
-        raise BenchmarkError("Foretell does not cache the states of its users; see foretell.log in .foretell/bench.")
+        self.states = found
+        self._copy()
 
-    def forget_copies(self) -> None:
-        """Write the copies anew."""
-        for number, state in enumerate(self.states):
-            self.redis.set(f"bench:{user_name(number)}", state)
+    def _copy(self) -> None:
+        with self.redis.pipeline() as pipe:
+            for number, state in enumerate(self.states):
+                pipe.set(f"bench:{user_name(number)}", state)
+            pipe.execute()
 
     def bytes_per_user(self) -> float:
         """What Redis needs for a cached user, its own overhead included."""
@@ -88,9 +91,13 @@ class Bench:
         with pymongo.MongoClient[dict[str, Any]](self.mongo_url) as client:
             return int(client.admin.command("serverStatus")["pid"])
 
-    def _state(self, number: int) -> bytes | None:
-        fields: Any = self.redis.hgetall(user_key(user_name(number)))
-        return next((value for name, value in fields.items() if name.startswith(b"s:")), None)
+    def _cached(self) -> list[bytes]:
+        """The states of the users that have one."""
+        with self.redis.pipeline() as pipe:
+            for number in range(self.shop.users):
+                pipe.hgetall(user_key(user_name(number)))
+            users: list[dict[bytes, bytes]] = pipe.execute()
+        return [value for fields in users for name, value in fields.items() if name.startswith(b"s:")]
 
     def _known(self) -> dict[str, str]:
         return {

@@ -44,3 +44,13 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def thread_seconds(pid: int) -> dict[str, float]:
+    """Processor time of each thread of a process, by name and number."""
+    found = {}
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        head, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+        fields = rest.split()
+        found[f"{head.partition('(')[2]} {folder.name}"] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found

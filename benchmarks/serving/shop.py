@@ -5,7 +5,9 @@ Speed does not depend on what the weights say, so nothing is trained; sizes can 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,8 +46,8 @@ class Shop:
 
     @property
     def model(self) -> str:
-        """The name of its artifact."""
-        return f"bench-{self.items}-{self.history}"
+        """The name of its artifact: another one whenever the code of the model changes."""
+        return f"bench-{self.items}-{self.history}-{_code()}"
 
     @property
     def database(self) -> str:
@@ -67,6 +69,8 @@ def publish_model(shop: Shop, root: Path) -> Artifact:
     """The artifact of a shop below ``root``; made where it is missing (importing TensorFlow then)."""
     if versions(root, shop.model):
         return open_artifact(root, shop.model)
+    for old in root.glob(f"bench-{shop.items}-{shop.history}-*"):
+        shutil.rmtree(old)
     from models.export import export
     from models.run import TrainConfig, build_network, build_variables
 
@@ -106,6 +110,12 @@ def write_titles(shop: Shop, path: Path) -> None:
     """Titles by place in the vocabulary, for those who do not read the catalogue."""
     titles = [f"Item {number}" if shop.described else None for number in range(shop.items)]
     path.write_text(json.dumps(titles), encoding="utf-8")
+
+
+def _code() -> str:
+    """Eight digits that tell one state of the model's code from another."""
+    sources = sorted((ROOT / "models").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
 
 
 def _content(vocabulary: Vocabulary, contract: Contract) -> dict[str, Any]:
