@@ -51,11 +51,11 @@ soak: $(VENV)/dev.stamp ## a storm of 20,000 requests given up, then MINUTES (30
 	$(BIN)/python -m trials.storm
 	$(BIN)/python -m trials.soak --minutes $(or $(MINUTES),30)
 
-bench-serving: $(VENV)/dev.stamp ## speed of serving beside its limit and its peers (about 20 minutes; needs wrk)
-	$(BIN)/python -m benchmarks.serving
+bench-serving: $(VENV)/demo.stamp ## measure serving against its limit and its peers (needs wrk; ARGS=--help says more)
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
-bench-serving-profile: $(VENV)/dev.stamp ## a flame graph of the warm path
-	$(BIN)/python -m benchmarks.serving --profile
+bench-serving-profile: $(VENV)/demo.stamp ## a flame graph of what a warm prediction costs
+	$(BIN)/python -m benchmarks.serving --profile $(ARGS)
 
 image-check: $(VENV)/demo.stamp ## build the image with buildah, start it, predict once (Linux, root; apt-get install buildah debootstrap)
 	$(BIN)/python deploy/image/check.py

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure what the options say, then write what was found."""
     options = _options(arguments)
     quick, plan = options.quick, QUICK if options.quick else Plan(options.seconds, options.repeats)
-    shop = Shop(users=200) if quick else Shop()
+    shop = Shop(users=200 if quick else options.users)
     folder = FOLDER if quick else HERE
     found = _read(folder / "results.json")
     try:
@@ -63,6 +63,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke test: seconds a cell, peers only where installed")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a cell (default: 10)")
     parser.add_argument("--repeats", type=int, default=3, help="of the whole run (default: 3)")
+    parser.add_argument("--users", type=int, default=2000, help="whose states are cached (default: 2000)")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the other frameworks")
     parser.add_argument("--profile", action="store_true", help="only a flame graph of the warm path")
     parser.add_argument("--overload", action="store_true", help="only three times the capacity, for a minute")

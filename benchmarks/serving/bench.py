@@ -73,6 +73,7 @@ class Bench:
                     "Foretell does not cache the states of its users; see .foretell/bench/foretell.log."
                 )
             known = len(found)
+            print(f"  {known} of {self.shop.users} users are warm", flush=True)
             wrk(server.url, 16, WARMING, self.shop.users)
         self.states = found
         self._copy()

@@ -57,9 +57,11 @@ def serving(
             child.wait_until(lambda: answers(url, body % 0), START_SECONDS)
             yield Running(url, child.pid, time.monotonic() - began)
         finally:
-            child.stop()
-            with suppress(ProcessLookupError):  # the child led a group of its own; what it left behind goes too
-                os.killpg(child.pid, signal.SIGKILL)
+            try:
+                child.stop()
+            finally:  # the child led a group of its own; what it left behind goes too
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
     except ChildError as error:
         raise BenchmarkError(str(error)) from error
 
