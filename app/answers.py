@@ -15,6 +15,7 @@ from models.explanation import Explanation
 from models.vocabulary import Ids
 
 Reason = Literal["history", "popular", "requested"]
+Rows = NDArray[np.intp]
 
 
 @dataclass(slots=True)  # not frozen: twenty of them are made for each answer, and freezing is a call a field
@@ -66,7 +67,7 @@ class Answer:
 
 
 class Outcomes:
-    """What the model expects of a set of candidates, looked up by internal id.
+    """What the model expects of a set of candidates: a row for each.
 
     Args:
         ids: shape [C], each once.
@@ -74,8 +75,7 @@ class Outcomes:
     """
 
     def __init__(self, ids: Ids, columns: Mapping[str, NDArray[Any]], contract: Contract) -> None:
-        self._order = np.argsort(ids)
-        self._sorted = ids[self._order]
+        self.ids = ids
         self.columns = columns
         self._targets = contract.targets
         self._values = contract.values
@@ -87,21 +87,20 @@ class Outcomes:
         columns = {name: np.concatenate([one[1][name], other[1][name]])[first] for name in one[1]}
         return cls(ids, columns, contract)
 
-    def rows(self, ids: Ids) -> NDArray[np.intp]:
-        """The places, shape [n], of n ids that are all among the candidates."""
-        return self._order[np.searchsorted(self._sorted, ids)]
+    def rows(self, ids: Ids) -> Rows:
+        """The rows, shape [n], of n ids that are all among the candidates."""
+        order = np.argsort(self.ids)
+        return order[np.searchsorted(self.ids, ids, sorter=order)]
 
-    def of(self, ids: Ids) -> dict[str, NDArray[Any]]:
-        """The probabilities of n ids: for each target, shape [n]."""
-        rows = self.rows(ids)
+    def probabilities(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """For each target its probabilities, shape [n]."""
         return {name: self.columns[name][rows] for name in self._targets}
 
-    def described(self, ids: Ids) -> list[tuple[dict[str, np.float32], dict[str, np.float32]]]:
-        """For each of n ids its probabilities and its expected values, by name."""
-        rows = self.rows(ids)
+    def described(self, rows: Rows) -> list[tuple[dict[str, np.float32], dict[str, np.float32]]]:
+        """For each of n rows its probabilities and its expected values, by name."""
         return list(zip(self._by_name(self._targets, rows), self._by_name(self._values, rows), strict=True))
 
-    def _by_name(self, names: Sequence[str], rows: NDArray[np.intp]) -> list[dict[str, np.float32]]:
+    def _by_name(self, names: Sequence[str], rows: Rows) -> list[dict[str, np.float32]]:
         if not names:
             return [{} for _ in rows]
         return [dict(zip(names, row, strict=True)) for row in zip(*(self.columns[n][rows] for n in names), strict=True)]

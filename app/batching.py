@@ -70,6 +70,7 @@ class Batcher(Generic[Job, Result]):
         op: the name in metrics.
         run: computes a batch, in order; it is called on ``executor``, never on the event loop.
         max_batch: most jobs in one batch.
+        fill: of so many that wait, how many (at least one) to compute together.
         queue_limit: most jobs waiting.
         width: rows of a job. Those of a batch are padded to its widest, so that n jobs are n times as many rows.
         max_rows: most rows in one batch, padding included; a job that is wider than that runs alone.
@@ -86,6 +87,7 @@ class Batcher(Generic[Job, Result]):
         queue_limit: int,
         width: Callable[[Job], int] = lambda job: 1,
         max_rows: float = math.inf,
+        fill: Callable[[int], int] = lambda waiting: waiting,
     ) -> None:
         self._run = run
         self._executor = executor
@@ -93,6 +95,7 @@ class Batcher(Generic[Job, Result]):
         self._queue_limit = queue_limit
         self._width = width
         self._max_rows = max_rows
+        self._fill = fill
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._queued_rows = 0
         self._busy: asyncio.Task[None] | None = None
@@ -147,7 +150,8 @@ class Batcher(Generic[Job, Result]):
         now = asyncio.get_running_loop().time()
         batch: list[_Waiting[Job, Result]] = []
         widest = 0
-        while len(batch) < self._max_batch and (waiting := self._head(now)):
+        most = min(self._fill(len(self._queue)), self._max_batch) if self._queue else 0
+        while len(batch) < most and (waiting := self._head(now)):
             widest = max(widest, waiting.width)
             if batch and (len(batch) + 1) * widest > self._max_rows:
                 break

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,6 +17,21 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 #: Seconds, from a cache hit to the deadline.
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class _Stopwatch:
+    """Tells a histogram how long its block took. A class, for it is entered five times a request."""
+
+    __slots__ = ("_histogram", "_start")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._histogram.observe(time.perf_counter() - self._start)
 
 
 class Metrics:
@@ -123,14 +137,9 @@ class Metrics:
         self._answered(route, method, status).inc()
         self._took(route, method).observe(seconds)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[object]:
         """Time one stage, whether it succeeds or not."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._stage(name).observe(time.perf_counter() - start)
+        return _Stopwatch(self._stage(name))
 
     def turned(self, part: str, opened: bool) -> None:
         """The breaker of a part has opened or closed."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app import deadline as deadlines
 from app import ranking
-from app.answers import Answer, Outcomes, Prediction, Provenance, Reason, Recommendation
+from app.answers import Answer, Outcomes, Prediction, Provenance, Reason, Recommendation, Rows
 from app.catalogue import ItemContent
 from app.checks import check
 from app.errors import HistoryUnavailable
@@ -76,9 +76,9 @@ class Predictor:
         named = await self._find(request, deadline, degraded)
         filtered = self._filter(request, visitor)
         pool, outcomes = await self._judge(request, visitor, moment, named, filtered, deadline)
-        groups = await self._groups(request, named, pool, deadline, degraded)
+        groups = await self._groups(request, named, outcomes.ids[pool], deadline, degraded)
         recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
-        predictions = _predictions(request.items, named.ids, outcomes)
+        predictions = _predictions(request.items, named.ids, outcomes) if named.ids else []
         if request.explain:
             predictions, recommendations = await self._explainer.explain(
                 visitor, moment, named, predictions, recommendations, deadline, degraded
@@ -139,16 +139,18 @@ class Predictor:
         named: Named,
         filtered: Filtered,
         deadline: float,
-    ) -> tuple[Ids, Outcomes]:
-        """What recommendations are chosen from, shape [n], and what the model expects of it and of the named items."""
+    ) -> tuple[Rows, Outcomes]:
+        """What the model expects of the candidates and the named items; which rows of it to choose from, shape [n]."""
         if request.rank == "items":
-            return filtered.of(named), Outcomes(*await self._score(visitor, moment, named, deadline), self._contract)
+            outcomes = Outcomes(*await self._score(visitor, moment, named, deadline), self._contract)
+            return outcomes.rows(filtered.of(named)), outcomes
         count = max(request.k, self._settings.candidates)
         found = await self._recommend(visitor, moment, filtered, count, deadline)
         if not named.ids:
-            return found[0], Outcomes(*found, self._contract)
+            return np.arange(len(found[0])), Outcomes(*found, self._contract)
         own = await self._score(visitor, moment, named, deadline)  # after it: the model has one thread for both
-        return found[0], Outcomes.merged(found, own, self._contract)
+        outcomes = Outcomes.merged(found, own, self._contract)
+        return outcomes.rows(found[0]), outcomes
 
     async def _recommend(
         self, visitor: Visitor, moment: Moment, filtered: Filtered, count: int, deadline: float
@@ -197,17 +199,17 @@ class Predictor:
         request: PredictRequest,
         visitor: Visitor,
         named: Named,
-        pool: Ids,
+        pool: Rows,
         groups: NDArray[np.int64] | None,
         outcomes: Outcomes,
     ) -> list[Recommendation]:
-        """The best k of the pool, by the request's objective."""
+        """The best k of the pool's rows, by the request's objective."""
         if not len(pool):
             return []
         with self._metrics.stage("rank"):
             weights = self._contract.objective if request.objective is None else request.objective
             order, scores = ranking.rank(
-                ranking.objective_scores(outcomes.of(pool), weights),
+                ranking.objective_scores(outcomes.probabilities(pool), weights),
                 request.k,
                 groups=groups,
                 diversity=request.diversity,
@@ -215,7 +217,8 @@ class Predictor:
                 random=self._random,
             )
             chosen = pool[order]
-            places = zip(self._labels(chosen, named), scores.tolist(), outcomes.described(chosen), strict=True)
+            labels = self._labels(outcomes.ids[chosen], named)
+            places = zip(labels, scores.tolist(), outcomes.described(chosen), strict=True)
             reason = _reason(request, visitor)
             return [
                 Recommendation(place, *label, score, *described, reason)
@@ -245,7 +248,7 @@ def _predictions(items: Sequence[str], named: Mapping[str, int], outcomes: Outco
     ids = np.fromiter((named[name] for name in names), np.int32, len(names))
     return [
         Prediction(name, probabilities, expected)
-        for name, (probabilities, expected) in zip(names, outcomes.described(ids), strict=True)
+        for name, (probabilities, expected) in zip(names, outcomes.described(outcomes.rows(ids)), strict=True)
     ]
 
 

@@ -78,7 +78,7 @@ class Filters(Wire):
         description="Only items with one of these at any level of their path.",
     )
     exclude_seen: list[Name] = Field(
-        default=[],
+        default_factory=list,
         max_length=32,
         description="Leave out items that the user's visible history has with these behaviours.",
     )
@@ -116,7 +116,7 @@ class PredictRequest(Wire):
         description="Events since the stored history, in any order.",
     )
     items: list[Id] = Field(
-        default=[],
+        default_factory=list,
         max_length=10_000,
         fail_fast=True,
         description="Items to predict; `predictions` keep their order.",

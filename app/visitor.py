@@ -59,6 +59,8 @@ class Visitor:
 
     def items(self, types: Sequence[int]) -> Ids:
         """Internal ids of the items that the visible events of these types were about; repeats possible."""
+        if not types:
+            return np.zeros(0, np.int32)
         items, kinds = state_events(self.state[len(self.state) - self.length :])
         return items[np.isin(kinds, types)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,8 +12,11 @@ from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, W
 LARGEST = 1e12
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def _no_controls(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if _CONTROLS.search(text):
         raise ValueError("must not contain control characters")
     return text
 

@@ -6,6 +6,7 @@ what evaluation computed for the same events.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -113,8 +114,8 @@ def hours(seconds: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def gap_bucket(seconds: NDArray[np.float64]) -> Ids:
     """Buckets of time gaps, any shape: 1 + floor(log2(1 + seconds)), negative gaps as 0 seconds."""
-    whole = np.floor(np.log2(1.0 + np.maximum(seconds, 0.0)))
-    return np.asarray(np.minimum(1 + whole, GAP_BUCKETS - 1), np.int32)
+    exponent = np.frexp(1.0 + np.maximum(seconds, 0.0))[1]  # 1 + floor(log2), exactly
+    return np.asarray(np.minimum(exponent, GAP_BUCKETS - 1), np.int32)
 
 
 def encode_profile(profile: Mapping[str, Any], vocabulary: Vocabulary, contract: Contract) -> Ids:
@@ -133,6 +134,8 @@ def encode_context(
 ) -> Moment:
     """One row of the ``context`` input, in contract order, and of ``since``.
 
+    Its clock is :func:`encode_clock` of a single moment, without the cost of arrays: every request needs one.
+
     Args:
         request: what the client says of the moment, e.g. ``{"device": "mobile"}``.
         profile: what :func:`encode_profile` returned.
@@ -146,10 +149,14 @@ def encode_context(
             row[place] = next(profile_ids)
         elif field.source == "request":
             row[place] = vocabulary.field_id(field.name, request.get(field.name))
-    last = np.array([np.nan if last_at is None else last_at])
-    clock = encode_clock(np.array([at]), last, contract)
-    since = np.maximum(hours(at - last), 0.0)
-    return Moment(np.where(clock[0] >= 0, clock[0], row).astype(np.int32), float(since[0]))
+        elif field.name == "hour":
+            row[place] = 2 + int(at // 3600) % 24
+        elif field.name == "weekday":
+            row[place] = 2 + (int(at // 86400) + 3) % 7
+        elif last_at is not None:
+            row[place] = min(math.frexp(1.0 + max(at - last_at, 0.0))[1], GAP_BUCKETS - 1)
+    since = 0.0 if last_at is None else min(max(at - last_at, 0.0) / 3600.0, OLDEST)
+    return Moment(row, float(np.float32(since)))
 
 
 def encode_clock(at: NDArray[np.float64], last_at: NDArray[np.float64], contract: Contract) -> Ids:

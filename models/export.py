@@ -18,6 +18,7 @@ from models.decisions import Decisions
 from models.log import Log
 from models.network import Network
 from models.past import Candidates, Catalogue, Events, Past
+from models.topk import top_k
 from models.vocabulary import Vocabulary
 
 Tensor = Any
@@ -78,8 +79,8 @@ class Served(tf.Module):  # type: ignore[misc]
         catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
         scores = self.network.catalogue_scores(Past.whole(state, lengths, since), context, catalogue)  # [B, V']
         scores = tf.where(allowed, scores, -float("inf"))
-        best = tf.math.top_k(scores, self.contract.retrieval_size)
-        return {"items": best.indices, "scores": best.values}
+        scores, items = top_k(scores, self.contract.retrieval_size, self.contract.items)
+        return {"items": items, "scores": scores}
 
     def score(
         self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from app.runtime.compiled import remember
 from models.quiet import quiet_start
 
 with quiet_start():
+    remember()  # before TensorFlow reads its flags
     import tensorflow as tf
 
     tf.config.list_physical_devices()  # says which devices it looked for

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from app.runtime.compiled import in_turns
 from models.contract import Contract
 from models.encode import Arrays
 
@@ -19,9 +20,9 @@ class Functions:
     """What requests ask of the model, by name: the signatures of the artifact, and ``recommend``.
 
     ``recommend`` is ``retrieve`` and ``score`` in one graph: the candidates never leave it. What every request needs
-    (``encode``, ``recommend``) is compiled by XLA, which wants to know all sizes: batches are padded to the next power
-    of two, and every size is compiled in the warm-up, so that nothing compiles under traffic. Everything else runs as
-    it was saved, at any size.
+    (``encode``, ``recommend``) is compiled by XLA, which wants to know all sizes: powers of two, each compiled in the
+    warm-up, so that nothing compiles under traffic. Batches are made to fill them (:meth:`fill`) and padded to the
+    next. Everything else runs as it was saved, at any size.
 
     Args:
         module: the loaded SavedModel.
@@ -67,6 +68,10 @@ class Functions:
             arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
         return self._sized(self._few, self._cast("retrieve", arrays))
 
+    def fill(self, waiting: int) -> int:
+        """How many of those who wait to compute together; see :func:`filling`."""
+        return filling(self._sizes, waiting) if self._xla else waiting
+
     def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
         """Functions to replay golden examples with: those that requests use."""
         plain = {name: partial(self, name) for name in ("encode", "score")}
@@ -85,25 +90,16 @@ class Functions:
 
     def warm_up(self) -> None:
         """Run everything once in every size that it is compiled for, so that no request pays for a first time."""
-        contract = self._contract
-        length, width = contract.state_shape
-        for size in self._sizes if self._xla else (1, self._sizes[-1]):
-            history = {
-                key: np.zeros((size, contract.history_length), spec.dtype)
-                for key, spec in self._inputs["encode"].items()
-            }
-            asked = {
-                "lengths": np.zeros(size, np.int32),
-                "context": np.zeros((size, len(contract.fields)), np.int32),
-                "since": np.zeros(size, np.float32),
-            }
-            scene = {"state": np.zeros((size, length, width), contract.state_dtype), **asked}
-            self("encode", history)
-            for count in (1, contract.retrieval_size):
-                self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, count)
-        for size in (1, self._sizes[-1]):
-            parts = {name: array[:size] for name, array in scene.items()}
-            self("score", {**parts, "candidates": np.zeros((size, self._candidates), np.int32)})
+        contract, ends = self._contract, (1, self._sizes[-1])
+        if self._xla:
+            in_turns(self._sizes, self._run_hot)
+        else:
+            for size in ends:
+                self._run_hot(size)
+        for size in ends:
+            scene = self._scene(size)
+            self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, contract.retrieval_size)
+            self("score", {**scene, "candidates": np.zeros((size, self._candidates), np.int32)})
         one = np.zeros(1, np.int32)
         empty = {
             "categories": np.zeros((1, len(contract.category_sizes)), np.int32),
@@ -111,9 +107,27 @@ class Functions:
         }
         self.seat(contract.items, empty | self("embed_items", {"items": one, **empty}))
         if "explain" in self:
-            first = {name: array[:1] for name, array in (history | asked).items()}
-            first["lengths"] = np.array([contract.history_length], np.int32)
-            self("explain", {**first, "candidates": np.zeros((1, 2), np.int32)})
+            inputs = {**self._history(1), **self._scene(1), "lengths": np.array([contract.history_length], np.int32)}
+            self("explain", {**inputs, "candidates": np.zeros((1, 2), np.int32)})
+
+    def _run_hot(self, size: int) -> None:
+        """Run what every request needs for so many rows."""
+        self("encode", self._history(size))
+        self.recommend({**self._scene(size), "allowed": np.ones((1, self._contract.items), np.bool_)}, 1)
+
+    def _history(self, size: int) -> Arrays:
+        """Inputs of ``encode``."""
+        shape = (size, self._contract.history_length)
+        return {key: np.zeros(shape, spec.dtype) for key, spec in self._inputs["encode"].items()}
+
+    def _scene(self, size: int) -> Arrays:
+        """What ``recommend`` and ``score`` have in common of their inputs."""
+        return {
+            "state": np.zeros((size, *self._contract.state_shape), self._contract.state_dtype),
+            "lengths": np.zeros(size, np.int32),
+            "context": np.zeros((size, len(self._contract.fields)), np.int32),
+            "since": np.zeros(size, np.float32),
+        }
 
     def _recommend(self, count: int, **tensors: Any) -> Tensors:
         found = self._signatures["retrieve"](**tensors)
@@ -153,6 +167,17 @@ class Functions:
         size = next(size for size in self._sizes if size >= rows)
         found = _run(function, {name: _longer(array, size) for name, array in arrays.items()})
         return {name: array[:rows] for name, array in found.items()}
+
+
+def filling(sizes: Sequence[int], waiting: int) -> int:
+    """How many of those who wait fill one of the sizes (rising, from 1), or lack no more than an eighth of it.
+
+    Padding is computed like anything else. Who is left over is in the next batch, with whoever has come by then.
+    """
+    if waiting >= sizes[-1]:
+        return waiting
+    above = min(size for size in sizes if size >= waiting)
+    return waiting if 8 * (above - waiting) <= above else max(size for size in sizes if size <= waiting)
 
 
 def _longer(array: Any, rows: int) -> Any:

@@ -48,9 +48,23 @@ class Runtime:
         self._everything = np.arange(artifact.contract.items) >= FIRST
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
-        self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
+        self._encode = Batcher(
+            "encode",
+            self._run_encode,
+            self._executor,
+            metrics,
+            max_batch=size,
+            queue_limit=limit,
+            fill=functions.fill,
+        )
         self._recommend = Batcher(
-            "recommend", self._run_recommend, self._executor, metrics, max_batch=size, queue_limit=limit
+            "recommend",
+            self._run_recommend,
+            self._executor,
+            metrics,
+            max_batch=size,
+            queue_limit=limit,
+            fill=functions.fill,
         )
         rows = max(TURN, size * settings.candidates)
         self._score = Batcher(

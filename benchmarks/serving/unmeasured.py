@@ -27,10 +27,6 @@ class Nothing:
 
     dec = set = observe = inc
 
-    def track_inprogress(self) -> AbstractContextManager[None]:
-        """Watches nothing."""
-        return nullcontext()
-
 
 class NoMetrics(Metrics):
     """Metrics whose collectors do nothing, and whose stages are not timed."""
@@ -41,7 +37,10 @@ class NoMetrics(Metrics):
             if isinstance(collector, MetricWrapperBase):
                 setattr(self, name, Nothing())
 
-    def stage(self, name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Counts nothing."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Times nothing."""
         return nullcontext()
 

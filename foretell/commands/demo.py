@@ -77,8 +77,9 @@ def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int
     from foretell.server import base_url, bind
     from foretell.shop import open_shop
 
-    # One worker: it is this process, so nothing of the service can outlive it.
-    settings = reachable(load_settings(host=host, port=port, workers=1))
+    # One worker: it is this process, so nothing of the service can outlive it. Not compiled: who looks for the first
+    # time waits for the start, not for the thousandth answer.
+    settings = reachable(load_settings(host=host, port=port, workers=1, xla=False))
     redis_url, mongo_url = os.environ.get("FORETELL_REDIS_URL"), os.environ.get("FORETELL_MONGO_URL")
     with (
         bind(settings.host, settings.port) as listener,

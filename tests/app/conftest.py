@@ -120,7 +120,7 @@ def settings(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Defaults, whatever the developer's shell says."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"FORETELL_{name.upper()}", raising=False)
-    return Settings(model_root=model_root)
+    return Settings(model_root=model_root, xla=False)
 
 
 @pytest.fixture

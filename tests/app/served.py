@@ -16,7 +16,7 @@ from tests.app.fakes import FakeRuntime
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    settings = Settings(model_root=root, port=int(sys.argv[2]))
+    settings = Settings(model_root=root, port=int(sys.argv[2]), xla=False)
     house = House(FakeRuntime(open_artifact(root, "storefront")), settings)
     app.main.create_app = partial(app.main.create_app, open_state=house.open)
     sys.exit(run(settings))

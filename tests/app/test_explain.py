@@ -158,7 +158,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runtime, Lo
     build_variables(network)
     root = tmp_path_factory.mktemp("explained")
     export(network, root, "storefront", kind="behaviour", vocabulary=vocabulary, golden=[], metrics={}, facts={})
-    runtime = Runtime.load(Settings(model_root=root, candidates=20, max_batch=2), Metrics())
+    runtime = Runtime.load(Settings(model_root=root, candidates=20, max_batch=2, xla=False), Metrics())
     yield runtime, log
     runtime.close()
 

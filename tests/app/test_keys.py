@@ -174,7 +174,10 @@ async def test_a_refused_request_is_not_read(artifact: Artifact, settings: Setti
     assert reads == []
 
 
-async def test_the_log_never_holds_a_key(artifact: Artifact, settings: Settings, file: Path) -> None:
+async def test_the_log_never_holds_a_key(
+    artifact: Artifact, settings: Settings, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     async with keyed(artifact, settings, file) as house:
         with capture_logs() as logged:
             await _predict(house, SHOP)

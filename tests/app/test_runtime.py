@@ -32,9 +32,9 @@ SAVED = Path(__file__).parents[2] / "models" / "saved"
 FOREVER = float("inf")
 
 
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    runtime = Runtime.load(Settings(model_root=SAVED), Metrics())
+@pytest.fixture(scope="module", params=[False, True], ids=["as saved", "compiled"])
+def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    runtime = Runtime.load(Settings(model_root=SAVED, xla=request.param, max_batch=4), Metrics())
     yield runtime
     runtime.close()
 
@@ -268,7 +268,7 @@ def test_a_golden_example_that_comes_out_differently_stops_the_start(tmp_path: P
     golden[2]["expected"]["purchase"][0] += 0.001
     republish(tmp_path, golden)
     with pytest.raises(StartupError, match="Golden example 2 gives another purchase than was recorded"):
-        Runtime.load(Settings(model_root=tmp_path), Metrics())
+        Runtime.load(Settings(model_root=tmp_path, xla=False), Metrics())
 
 
 @pytest.mark.parametrize(
@@ -306,4 +306,4 @@ def test_a_saved_model_tensorflow_cannot_read_is_one_sentence(tmp_path: Path) ->
         save_model=nonsense,
     )
     with pytest.raises(StartupError, match="TensorFlow cannot load"):
-        Runtime.load(Settings(model_root=tmp_path), Metrics())
+        Runtime.load(Settings(model_root=tmp_path, xla=False), Metrics())

@@ -23,5 +23,6 @@ def port() -> int:
 
 @pytest.fixture
 def clean_env() -> dict[str, str]:
-    """The environment without any setting of the developer's shell."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FORETELL_")}
+    """The environment without any setting of the developer's shell; nothing is compiled, for nothing is asked often."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FORETELL_")}
+    return {**clean, "FORETELL_XLA": "false"}

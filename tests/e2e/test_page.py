@@ -54,6 +54,7 @@ def serving(stores: EmbeddedStores, **more: str) -> Iterator[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FORETELL_")}
     settings = {
         "FORETELL_PORT": "0",
+        "FORETELL_XLA": "false",
         "FORETELL_MONGO_URL": stores.mongo_url,
         "FORETELL_REDIS_URL": stores.redis_url,
         "FORETELL_MONGO_DATABASE": DATABASE,

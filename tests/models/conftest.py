@@ -11,14 +11,14 @@ from models.log import Log, build_contract, build_log, build_vocabulary, split_b
 from models.vocabulary import Vocabulary
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return Vocabulary(
         ["a", "b", "c"], {"device": ["mobile", "web"], "country": ["DE", "FR"]}, [["food", "toys"], ["bread", "cars"]]
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def contract() -> Contract:
     return Contract(
         behaviours=(

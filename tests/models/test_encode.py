@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from models.contract import GAP_BUCKETS, OLDEST, PAD, UNKNOWN, Contract
 from models.encode import (
     Event,
+    encode_clock,
     encode_context,
     encode_history,
     encode_items,
     encode_profile,
     gap_bucket,
+    hours,
     state_events,
     to_history,
 )
@@ -102,6 +104,17 @@ def test_item_content_is_category_ids_and_three_numbers(contract: Contract, voca
     assert content["categories"].tolist() == [[2, 2], [PAD, PAD]]
     # log1p(price) = 1 is the mean; log1p(popularity) / 10 = 0.2
     np.testing.assert_allclose(content["numbers"], [[0.0, 1.0, 0.2], [0.0, 0.0, 0.0]], atol=1e-6)
+
+
+@given(at=st.floats(-1e10, 1e12), last_at=st.none() | st.floats(-1e10, 1e12))
+def test_the_clock_of_one_moment_is_that_of_many(
+    contract: Contract, vocabulary: Vocabulary, at: float, last_at: float | None
+) -> None:
+    moment = encode_context({}, [PAD], at, last_at, vocabulary, contract)
+    last = np.array([math.nan if last_at is None else last_at])
+    clock = encode_clock(np.array([at]), last, contract)[0]
+    assert moment.fields[clock >= 0].tolist() == clock[clock >= 0].tolist()
+    assert moment.since == max(hours(at - last)[0], 0.0)
 
 
 @given(st.floats(0, 1e12))

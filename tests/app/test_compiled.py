@@ -1,0 +1,95 @@
+"""Compiled code on disk: who compiles what first, and what becomes of a damaged file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.runtime import compiled
+from app.runtime.functions import filling
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where compiled code is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    compiled.remember()
+    (folder,) = (tmp_path / "foretell").iterdir()
+    assert f"--tf_xla_persistent_cache_directory={folder} " in os.environ["TF_XLA_FLAGS"]
+    return folder
+
+
+def test_sizes_that_another_process_compiles_come_last(folder: Path) -> None:
+    done = []
+    with ExitStack() as elsewhere:
+        fcntl.flock(elsewhere.enter_context((folder / "1.lock").open("wb")), fcntl.LOCK_EX)
+
+        def run(size: int) -> None:
+            done.append(size)
+            if size == 4:
+                elsewhere.close()  # the other process is done
+
+        compiled.in_turns([1, 2, 4], run)
+    assert done == [2, 4, 1]
+
+
+def test_a_damaged_file_is_thrown_away_and_compiled_anew(folder: Path) -> None:
+    (folder / "code.pb").write_bytes(b"half")
+    tries = []
+
+    def run(size: int) -> None:
+        tries.append(size)
+        if (folder / "code.pb").exists():
+            raise ValueError("cannot parse")
+
+    compiled.in_turns([1, 2], run)
+    assert tries == [1, 1, 2]
+
+
+def test_what_cannot_be_compiled_is_told(folder: Path) -> None:
+    def run(size: int) -> None:
+        raise ValueError("no such operation")
+
+    with pytest.raises(ValueError, match="no such operation"):
+        compiled.in_turns([1], run)
+
+
+def test_only_the_newest_files_stay(folder: Path) -> None:
+    for age in range(compiled.KEPT + 2):
+        path = folder / f"{age}.pb"
+        path.touch()
+        os.utime(path, (1e9 - age, 1e9 - age))
+    compiled.in_turns([1], lambda size: None)
+    assert {int(path.stem) for path in folder.glob("*.pb")} == set(range(compiled.KEPT))
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.chmod(0o777)
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    compiled.remember()
+    assert not os.environ["TF_XLA_FLAGS"]
+    done: list[int] = []
+    compiled.in_turns([1, 2], done.append)
+    assert done == [1, 2]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("waiting", "together"), [(1, 1), (3, 2), (7, 7), (6, 4), (8, 8), (15, 15), (13, 8), (99, 99)])
+def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) -> None:
+    assert filling([1, 2, 4, 8, 16], waiting) == together
+
+
+@given(st.integers(1, 300), st.integers(1, 100))
+def test_no_more_than_an_eighth_of_a_batch_is_padding(waiting: int, most: int) -> None:
+    sizes = [2**power for power in range(8) if 2**power < most] + [most]
+    together = filling(sizes, waiting)
+    assert 1 <= together <= waiting
+    if together <= most:
+        assert min(size for size in sizes if size >= together) * 7 / 8 <= together
