@@ -71,7 +71,7 @@ class Batcher(Generic[Job, Result]):
         run: computes a batch, in order; it is called on ``executor``, never on the event loop.
         max_batch: most jobs in one batch.
         fill: of so many that wait, how many (at least one) to compute together.
-        queue_limit: most jobs waiting.
+        queue_limit: most jobs waiting; ``patience``: most seconds that a job may be expected to take until it is done.
         width: rows of a job. Those of a batch are padded to its widest, so that n jobs are n times as many rows.
         max_rows: most rows in one batch, padding included; a job that is wider than that runs alone.
     """
@@ -85,6 +85,7 @@ class Batcher(Generic[Job, Result]):
         *,
         max_batch: int,
         queue_limit: int,
+        patience: float = math.inf,
         width: Callable[[Job], int] = lambda job: 1,
         max_rows: float = math.inf,
         fill: Callable[[int], int] = lambda waiting: waiting,
@@ -93,6 +94,7 @@ class Batcher(Generic[Job, Result]):
         self._executor = executor
         self._max_batch = max_batch
         self._queue_limit = queue_limit
+        self._patience = patience
         self._width = width
         self._max_rows = max_rows
         self._fill = fill
@@ -116,20 +118,29 @@ class Batcher(Generic[Job, Result]):
         """
         loop = asyncio.get_running_loop()
         now, width = loop.time(), max(self._width(job), 1)
-        if len(self._queue) >= self._queue_limit:
-            raise Overloaded("The model has more requests than it can answer in time; try again in a second.")
-        # Somebody is always let in, so that a fit that one slow batch has spoilt meets quick ones again.
-        if self._queue and now + (wait := self._expected(now, width)) > deadline:
-            raise Overloaded(
-                "The requests that wait for the model already take longer than this one's deadline.",
-                retry_after=max(1, math.ceil(wait)),
-            )
+        self.admit(deadline, width)
         waiting = _Waiting[Job, Result](job, width, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_rows += width
         if self._busy is None:
             self._busy = loop.create_task(self._drain())
         return await waiting.future
+
+    def admit(self, deadline: float, width: int = 1) -> None:
+        """Ask whether a job of so many rows would be let in now.
+
+        Raises:
+            Overloaded: it would not; see :meth:`submit`.
+        """
+        if len(self._queue) >= self._queue_limit:
+            raise Overloaded("The model has more requests than it can answer in time; try again in a second.")
+        now = asyncio.get_running_loop().time()
+        # Somebody is always let in, so that a fit that one slow batch has spoilt meets quick ones again.
+        if self._queue and (wait := self._expected(now, width)) > min(self._patience, deadline - now):
+            raise Overloaded(
+                "The requests that wait for the model already take longer than this one may.",
+                retry_after=max(1, math.ceil(wait)),
+            )
 
     def _expected(self, now: float, width: int) -> float:
         """Seconds until a job that comes now would be done: what runs, what waits, and the job itself."""

@@ -28,6 +28,10 @@ class Model(Protocol):
         """Whether the artifact has ``explain``; without it that method must not be called."""
         ...
 
+    def admit(self, deadline: float) -> None:
+        """Raises Overloaded where a request that comes now would be refused after all that is done for it first."""
+        ...
+
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""
         ...

@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         default=1024, ge=1, le=1_000_000, description="Requests that may wait for the model; more get 503."
     )
+    queue_ms: int = Field(
+        default=200,
+        ge=1,
+        le=600_000,
+        description="Longest wait to expect for the model; who would wait longer gets 503.",
+    )
     body_limit_bytes: int = Field(
         default=4 * 1024 * 1024, ge=1024, le=1 << 30, description="Longest request body; more gets 413."
     )

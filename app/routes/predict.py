@@ -41,8 +41,10 @@ async def predict(request: Request) -> Response:
 
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
-    question, deadline = await _read(request, PredictRequest, request.app.state.settings)
     predictor: Predictor = request.state.predictor
+    deadline = _deadline(request, request.app.state.settings)
+    predictor.admit(deadline)
+    question = await _read(request, PredictRequest, deadline)
     return json_response(await predictor.predict(question, request.scope[REQUEST_ID], deadline))
 
 
@@ -66,19 +68,24 @@ async def predict_batch(
 
     All share one deadline. Answer n has the request id of the whole and `.n`, counted from 0.
     """
-    batch, deadline = await _read(request, BatchRequest, settings)
+    deadline = _deadline(request, settings)
+    batch = await _read(request, BatchRequest, deadline)
     answers = (
         _answer(predictor, question, f"{request_id}.{place}", deadline) for place, question in enumerate(batch.requests)
     )
     return json_response({"answers": await asyncio.gather(*answers)})
 
 
-async def _read(request: Request, schema: type[M], settings: Settings) -> tuple[M, float]:
-    """The body, and the deadline of its answer."""
+def _deadline(request: Request, settings: Settings) -> float:
+    """When a request that arrived a while ago must be answered, in the event loop's time."""
     age = time.perf_counter() - request.scope[ARRIVED]
-    deadline = after(settings.deadline_ms - 1000 * age)
+    return after(settings.deadline_ms - 1000 * age)
+
+
+async def _read(request: Request, schema: type[M], deadline: float) -> M:
+    """The body."""
     async with within(deadline):  # a body that trickles in is no reason to wait
-        return await read_json(request, schema), deadline
+        return await read_json(request, schema)
 
 
 async def _answer(

@@ -47,35 +47,24 @@ class Runtime:
         self._contract = artifact.contract
         self._everything = np.arange(artifact.contract.items) >= FIRST
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
-        size, limit = settings.max_batch, settings.queue_limit
-        self._encode = Batcher(
-            "encode",
-            self._run_encode,
-            self._executor,
-            metrics,
-            max_batch=size,
-            queue_limit=limit,
-            fill=functions.fill,
-        )
+        common: dict[str, Any] = {
+            "max_batch": settings.max_batch,
+            "queue_limit": settings.queue_limit,
+            "patience": settings.queue_ms / 1000,
+        }
+        self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
         self._recommend = Batcher(
-            "recommend",
-            self._run_recommend,
-            self._executor,
-            metrics,
-            max_batch=size,
-            queue_limit=limit,
-            fill=functions.fill,
+            "recommend", self._run_recommend, self._executor, metrics, fill=functions.fill, **common
         )
-        rows = max(TURN, size * settings.candidates)
+        rows = max(TURN, settings.max_batch * settings.candidates)
         self._score = Batcher(
             "score",
             self._run_score,
             self._executor,
             metrics,
-            max_batch=size,
-            queue_limit=limit,
             width=lambda job: len(job.candidates),
             max_rows=rows,
+            **common,
         )
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explain = Batcher(
@@ -118,6 +107,10 @@ class Runtime:
         """Let what runs end and stop the threads."""
         for executor in (self._executor, self._explaining):
             executor.shutdown(wait=True, cancel_futures=True)
+
+    def admit(self, deadline: float) -> None:
+        """See :meth:`app.model.Model.admit`."""
+        self._recommend.admit(deadline)
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""

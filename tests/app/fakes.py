@@ -15,7 +15,7 @@ from limits import RateLimitItem
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
-from app.errors import CacheUnavailable, HistoryUnavailable, RateLimited
+from app.errors import CacheUnavailable, HistoryUnavailable, Overloaded, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
 from app.states import CachedState, Lookup
@@ -87,6 +87,12 @@ class FakeRuntime:
         self.contexts: list[list[int]] = []
         self.explains = True
         self.explained: list[Arrays] = []
+        self.overloaded = False
+
+    def admit(self, deadline: float) -> None:
+        """See :class:`app.model.Model`."""
+        if self.overloaded:
+            raise Overloaded("Too many.", retry_after=3)
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """See :class:`app.model.Model`."""

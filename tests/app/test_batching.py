@@ -169,7 +169,7 @@ def test_no_batch_is_expected_to_take_less_than_nothing(batches: list[tuple[int,
 async def test_who_cannot_be_answered_in_time_is_refused_at_the_door(executor: ThreadPoolExecutor) -> None:
     """A batch of one takes a second: two wait, so a third would be done after four, one running included."""
     model = Model()
-    doubler = batcher(model, executor, max_batch=1)
+    doubler = Batcher("double", model, executor, Metrics(), max_batch=1, queue_limit=100, patience=5.5)
     doubler.time.observe(1, 1.0)
     model.gate.clear()
     loop = asyncio.get_running_loop()
@@ -182,10 +182,13 @@ async def test_who_cannot_be_answered_in_time_is_refused_at_the_door(executor: T
         await doubler.submit(3, deadline=loop.time() + 3.5)
     assert refusal.value.headers == {"Retry-After": "4"}
     tasks.append(asyncio.create_task(doubler.submit(4, deadline=loop.time() + 30)))
+    tasks.append(asyncio.create_task(doubler.submit(5, deadline=FOREVER)))
     await asyncio.sleep(0)
+    with pytest.raises(Overloaded):  # it would be done after six, and patience ends before
+        doubler.admit(FOREVER)
     model.gate.set()
-    assert await asyncio.gather(*tasks) == [0, 2, 4, 8]
-    assert model.batches == [[0], [1], [2], [4]]
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 8, 10]
+    assert model.batches == [[0], [1], [2], [4], [5]]
 
 
 async def test_a_spoilt_fit_lets_somebody_in_and_mends(executor: ThreadPoolExecutor) -> None:

@@ -342,6 +342,13 @@ async def test_what_the_model_cannot_do_is_refused_with_the_field_named(
     assert says in body["detail"]
 
 
+async def test_under_overload_a_request_is_refused_before_anything_is_spent_on_it(house: House) -> None:
+    house.model.overloaded = True
+    response = await house.client.post("/predict", content=b"not even JSON")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+    assert response.json()["error"] == "overloaded"
+
+
 async def test_a_full_queue_is_503_with_retry_after(house: House) -> None:
     house.model.failure = Overloaded("The model's queue is full.")
     response = await house.client.post("/predict", json={"user_id": "u"})
