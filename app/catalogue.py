@@ -13,10 +13,11 @@ import structlog
 from pydantic import Field
 
 from app.breakers import Guard, unguarded
-from app.columns import Columns, ItemContent, Mask
+from app.columns import Columns, ItemContent
 from app.documents import OnUnreadable, Reader, ignore
 from app.errors import HistoryUnavailable
 from app.mongo import Database, Document, driver_errors, patience
+from app.selection import Selection
 from models.vocabulary import Vocabulary
 
 __all__ = ["Catalogue", "ItemContent"]
@@ -96,8 +97,8 @@ class Catalogue:
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> Mask | None:
-        """Which items may be recommended, shape [V], the caller's own; None where only PAD and UNKNOWN are excluded.
+    ) -> Selection:
+        """Which items may be recommended; one and the same object for the same filters until the catalogue changes.
 
         Args:
             categories: an item needs one of them on its path; empty means any.

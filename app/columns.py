@@ -6,13 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
+from app.selection import Mask, Selection
 from models.contract import FIRST, UNKNOWN
 from models.vocabulary import Vocabulary
 
-Mask = NDArray[np.bool_]
+#: Filters whose selections are kept until the catalogue changes; a selection has a byte for each item.
+KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,14 @@ class Columns:
         self._available = np.arange(size) >= FIRST  # PAD and UNKNOWN are never on offer
         self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
         self._categories = np.zeros((1, size), np.int32)  # [levels, V]
+        self._selections: dict[tuple[frozenset[str], float | None, float | None], Selection] = {}
 
     def put(self, item_id: str, content: ItemContent) -> None:
         """Describe an item; one beyond the vocabulary has no place here."""
         item = self._vocabulary.item_id(item_id)
         if item == UNKNOWN:
             return
+        self._selections.clear()
         if not self._described:
             self._described = True
             self._available[:] = False
@@ -66,8 +69,17 @@ class Columns:
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> Mask | None:
+    ) -> Selection:
         """See :meth:`app.catalogue.Catalogue.allowed`."""
+        key = (frozenset(categories), min_price, max_price)
+        if (kept := self._selections.get(key)) is not None:
+            return kept
+        if len(self._selections) >= KEPT:
+            del self._selections[next(iter(self._selections))]  # the one that has been kept longest
+        selection = self._selections[key] = Selection(self._mask(*key))
+        return selection
+
+    def _mask(self, categories: Collection[str], min_price: float | None, max_price: float | None) -> Mask:
         mask = self._available.copy()
         if categories:
             codes = [self._codes[name] for name in categories if name in self._codes]
@@ -76,4 +88,4 @@ class Columns:
             mask &= self._price >= min_price
         if max_price is not None:
             mask &= self._price <= max_price
-        return None if mask[FIRST:].all() else mask
+        return mask

@@ -9,21 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
+from app.selection import Allowed
 from models.contract import PAD
 from models.encode import Arrays, Moment
 from models.vocabulary import Ids
 
 
 class Recommend(NamedTuple):
-    """Items for one state, shape [L, width], of ``length`` events: the best ``wanted`` that are ``allowed``.
-
-    ``allowed`` has the shape [V]; None allows all.
-    """
+    """Items for one state, shape [L, width], of ``length`` events: the best ``wanted`` that are ``allowed``."""
 
     state: NDArray[Any]
     length: int
     moment: Moment
-    allowed: NDArray[np.bool_] | None
+    allowed: Allowed
     wanted: int
 
 
@@ -59,12 +57,6 @@ def asked(jobs: Sequence[Recommend] | Sequence[Score] | Sequence[Explain]) -> Ar
 def stacked(jobs: Sequence[Recommend] | Sequence[Score]) -> Arrays:
     """:func:`asked` and ``state`` [B, L, width]."""
     return {"state": np.stack([job.state for job in jobs]), **asked(jobs)}
-
-
-def masks(jobs: Sequence[Recommend], everything: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """``allowed`` [B, V], or [1, V] where all jobs allow the same."""
-    each = [everything if job.allowed is None else job.allowed for job in jobs]
-    return each[0][None] if all(mask is each[0] for mask in each) else np.stack(each)
 
 
 def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> tuple[Ids, list[ItemContent]]:

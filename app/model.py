@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
+from app.selection import Allowed
 from models.artifact import Artifact
 from models.encode import Arrays, Moment
 from models.vocabulary import Ids
@@ -37,14 +38,14 @@ class Model(Protocol):
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[Any] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
     ) -> tuple[Ids, dict[str, NDArray[Any]]]:
         """At most ``count`` items of the vocabulary, best guess first, shape [n], with outcomes as of :meth:`score`.
 
-        ``allowed`` has shape [V], None allows all; fewer come where few are allowed.
+        Fewer come where few are allowed.
         """
         ...
 

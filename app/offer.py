@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
 from app.schemas import Filters
-from models.contract import FIRST, UNKNOWN
+from app.selection import Allowed, Selection
+from models.contract import UNKNOWN
 from models.vocabulary import Ids, Vocabulary
 
 
@@ -24,8 +24,8 @@ class Offer(Protocol):
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> NDArray[np.bool_] | None:
-        """Which items may be recommended, shape [V], the caller's own; None for all."""
+    ) -> Selection:
+        """Which items may be recommended."""
         ...
 
     async def find(self, item_ids: Iterable[str]) -> dict[str, ItemContent]:
@@ -59,21 +59,18 @@ class Filtered:
 
     Args:
         seen: internal ids of items to leave out; repeats, and UNKNOWN, are welcome.
-        items: the number of internal ids (V).
 
     Attributes:
-        mask: over the vocabulary, shape [V]; None where nothing is left out.
+        allowed: those of the vocabulary.
     """
 
-    def __init__(self, filters: Filters, offer: Offer, seen: Ids, items: int) -> None:
+    def __init__(self, filters: Filters, offer: Offer, seen: Ids) -> None:
         price = filters.price
         self._filters = filters
-        self.mask = offer.allowed(
+        selection = offer.allowed(
             filters.categories or (), None if price is None else price.min, None if price is None else price.max
         )
-        if len(seen):
-            self.mask = np.arange(items) >= FIRST if self.mask is None else self.mask
-            self.mask[seen] = False
+        self.allowed = Allowed(selection, seen)
 
     def of(self, named: Named) -> Ids:
         """Those of the named items that may be recommended, shape [n], in the order of the request."""
@@ -83,7 +80,7 @@ class Filtered:
     def _passes(self, item: int, newcomer: ItemContent | None) -> bool:
         if newcomer is not None:  # judged by its content
             return _fits(newcomer, self._filters)
-        return self.mask is None or bool(self.mask[item])
+        return self.allowed.has(item)
 
 
 def _fits(content: ItemContent, filters: Filters) -> bool:

@@ -129,7 +129,7 @@ class Predictor:
     def _filter(self, request: PredictRequest, visitor: Visitor) -> Filtered:
         """What the request's filters leave. Seen items are read off the state, so they cost nothing on a cache hit."""
         types = [self._contract.type_id(name) for name in request.filters.exclude_seen]
-        return Filtered(request.filters, self._offer, visitor.items(types), self._contract.items)
+        return Filtered(request.filters, self._offer, visitor.items(types))
 
     async def _judge(
         self,
@@ -157,7 +157,7 @@ class Predictor:
         with self._metrics.stage("recommend"):
             async with deadlines.within(deadline):
                 return await self._model.recommend(
-                    visitor.state, visitor.length, moment, filtered.mask, count, deadline=deadline
+                    visitor.state, visitor.length, moment, filtered.allowed, count, deadline=deadline
                 )
 
     async def _score(self, visitor: Visitor, moment: Moment, named: Named, deadline: float) -> tuple[Ids, Arrays]:

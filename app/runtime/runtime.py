@@ -18,9 +18,10 @@ from app.errors import StartupError
 from app.metrics import Metrics
 from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
+from app.selection import Allowed, masks
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
-from models.contract import FIRST, UNKNOWN
+from models.contract import UNKNOWN
 from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
 from models.vocabulary import Ids
@@ -45,7 +46,6 @@ class Runtime:
         self.device = device
         self._functions = functions
         self._contract = artifact.contract
-        self._everything = np.arange(artifact.contract.items) >= FIRST
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
@@ -114,7 +114,7 @@ class Runtime:
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[np.bool_] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
@@ -171,7 +171,7 @@ class Runtime:
         return list(self._functions("encode", inputs)["state"])
 
     def _run_recommend(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
-        inputs = {**jobs.stacked(batch), "allowed": jobs.masks(batch, self._everything)}
+        inputs = {**jobs.stacked(batch), "allowed": masks([job.allowed for job in batch])}
         found = self._functions.recommend(inputs, max(job.wanted for job in batch))
         return jobs.shares(found, batch)
 

@@ -18,6 +18,7 @@ from app.catalogue import ItemContent
 from app.errors import CacheUnavailable, HistoryUnavailable, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
+from app.selection import Allowed, Selection
 from app.states import CachedState, Lookup
 from models.artifact import Artifact, publish
 from models.contract import FIRST, ITEM_BASE, STATE_TAIL, Behaviour, Contract, Field
@@ -101,14 +102,14 @@ class FakeRuntime:
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[Any] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
     ) -> tuple[Ids, dict[str, NDArray[Any]]]:
         """See :class:`app.model.Model`."""
         ids = np.arange(FIRST, CONTRACT.items, dtype=np.int32)
-        best = ids[allowed[ids]] if allowed is not None else ids
+        best = ids[allowed.mask()[ids]]
         return best[:count], await self.score(state, length, moment, best[:count], deadline=deadline)
 
     async def score(
@@ -317,7 +318,7 @@ class FakeCatalogue:
         categories: Collection[str] = (),
         min_price: float | None = None,
         max_price: float | None = None,
-    ) -> NDArray[np.bool_] | None:
+    ) -> Selection:
         """See :class:`app.offer.Offer`."""
         mask = np.zeros(CONTRACT.items, np.bool_)
         for name in ITEMS:
@@ -329,7 +330,7 @@ class FakeCatalogue:
                 and (min_price is None or price >= min_price)
                 and (max_price is None or price <= max_price)
             )
-        return None if mask[FIRST:].all() else mask
+        return Selection(mask)
 
     async def find(self, item_ids: Iterable[str]) -> dict[str, ItemContent]:
         """See :class:`app.offer.Offer`."""

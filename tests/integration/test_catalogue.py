@@ -14,6 +14,7 @@ from bson import Decimal128, ObjectId
 from app import catalogue as catalogue_module
 from app import mongo as mongo_module
 from app.catalogue import Catalogue, ItemContent
+from app.columns import KEPT
 from app.errors import HistoryUnavailable
 from app.mongo import Mongo
 from foretell.embedded import EmbeddedStores
@@ -60,16 +61,16 @@ async def catalogue(filled: Mongo, left_out: LeftOut) -> Catalogue:
 
 
 def on_offer(catalogue: Catalogue, **filters: Any) -> list[int]:
-    mask = catalogue.allowed(**filters)
-    assert mask is not None
-    assert mask.shape == (6,)
-    return [int(item) for item in mask.nonzero()[0]]
+    selection = catalogue.allowed(**filters)
+    assert selection.mask.shape == (6,)
+    assert selection.count == len(selection.ids)
+    return [int(item) for item in selection.ids]
 
 
 async def test_an_empty_catalogue_rules_nothing_out(mongo: Mongo) -> None:
     catalogue = Catalogue(mongo.database, VOCABULARY, 3600)
     await catalogue.refresh()
-    assert catalogue.allowed() is None
+    assert on_offer(catalogue) == [2, 3, 4, 5]
     assert on_offer(catalogue, max_price=50.0) == []
 
 
@@ -78,10 +79,21 @@ def test_an_item_that_the_catalogue_lacks_is_not_on_offer(catalogue: Catalogue) 
     assert on_offer(catalogue) == [2, 3, 4]
 
 
-async def test_nothing_excluded_needs_no_mask(catalogue: Catalogue, filled: Mongo) -> None:
+async def test_requests_share_a_selection_until_the_catalogue_changes(catalogue: Catalogue, filled: Mongo) -> None:
+    every, few = catalogue.allowed(), catalogue.allowed({"shoes", "home"}, max_price=60.0)
+    assert catalogue.allowed() is every
+    assert catalogue.allowed(["home", "shoes"], max_price=60.0) is few
     await filled.database.items.insert_one(item("ghost", age=timedelta(0)))
     await catalogue.refresh()
-    assert catalogue.allowed() is None
+    assert on_offer(catalogue) == [2, 3, 4, 5]
+
+
+def test_the_selections_that_are_kept_do_not_grow_without_end(catalogue: Catalogue) -> None:
+    first = catalogue.allowed(max_price=0.0)
+    for price in range(1, KEPT + 1):
+        catalogue.allowed(max_price=float(price))
+    assert catalogue.allowed(max_price=float(KEPT)) is catalogue.allowed(max_price=float(KEPT))
+    assert catalogue.allowed(max_price=0.0) is not first
 
 
 @pytest.mark.parametrize(
@@ -102,11 +114,9 @@ def test_filters(catalogue: Catalogue, filters: dict[str, Any], internal_ids: li
     assert on_offer(catalogue, **filters) == internal_ids
 
 
-def test_a_mask_is_the_callers_own(catalogue: Catalogue) -> None:
-    mask = catalogue.allowed()
-    assert mask is not None
-    mask[:] = False
-    assert on_offer(catalogue) == [2, 3, 4]
+def test_nobody_writes_to_what_all_share(catalogue: Catalogue) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        catalogue.allowed().mask[:] = False
 
 
 def test_titles_go_by_internal_id(catalogue: Catalogue) -> None:
