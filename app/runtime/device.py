@@ -10,16 +10,18 @@ import tensorflow as tf
 from app.errors import StartupError
 
 
-def share_cores(workers: int) -> None:
-    """Give TensorFlow its share of the cores where ``workers`` processes serve; a process that has computed keeps its.
+def share_cores(workers: int) -> int:
+    """Give TensorFlow its share of the cores where ``workers`` processes serve, and say how many that are.
 
     Left alone, each process has a thread for every core, twice. With as many workers as cores these take each other's
-    time, and a prediction costs twice the processor (docs/decisions/0012).
+    time, and a prediction costs twice the processor (docs/decisions/0012). A process that has computed keeps its share.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, cores // workers)
     with suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // workers))
+        tf.config.threading.set_intra_op_parallelism_threads(share)
+    return share
 
 
 def choose_device(wanted: str) -> str:

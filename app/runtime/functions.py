@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from models.contract import Contract
+from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
 
 Tensors = dict[str, Any]
@@ -43,6 +44,12 @@ class Functions:
         few = partial(self._recommend, self._candidates)
         self._few = self._compiled("retrieve", few) if xla else self._traced("retrieve", few)
         self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
+        pairs = TensorSpec("float32", (None, None))
+        self._inputs["best_of"] = {**self._inputs["score"], "query": pairs, "bonus": pairs}
+        self._best_of = {
+            count: self._traced("best_of", partial(self._recommend_of, count))
+            for count in (self._candidates, contract.retrieval_size)
+        }
 
     def __contains__(self, name: str) -> bool:
         """Whether the artifact has a signature."""
@@ -66,6 +73,22 @@ class Functions:
             shape = (len(arrays["state"]), arrays["allowed"].shape[1])
             arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
         return self._sized(self._few, self._cast("retrieve", arrays))
+
+    def reach(self, count: int) -> int:
+        """How many items are recommended where so many are wanted: sizes are fixed, so that no graph is made anew."""
+        return self._candidates if count <= self._candidates else self._contract.retrieval_size
+
+    def recommend_of(self, arrays: Arrays, count: int) -> Arrays:
+        """What :meth:`recommend` returns, with the best of ``candidates`` [B, C] instead of the best of the catalogue.
+
+        Beside them are ``score``'s other inputs, the ``query`` [B, width], and what the history adds to each candidate,
+        ``bonus`` [B, C]. PAD is no candidate; C is at least :meth:`reach`.
+        """
+        return _run(self._best_of[self.reach(count)], self._cast("best_of", arrays))
+
+    def vectors(self, rows: int) -> NDArray[np.float32]:
+        """The vectors of the first ids, [rows, width]."""
+        return np.asarray(self._tables["vectors"][:rows].numpy())
 
     def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
         """Functions to replay golden examples with: those that requests use."""
@@ -103,6 +126,10 @@ class Functions:
                 self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, count)
         for size in (1, self._sizes[-1]):
             parts = {name: array[:size] for name, array in scene.items()}
+            if "query" in self:
+                room = {name: np.zeros((size, contract.retrieval_size)) for name in ("candidates", "bonus")}
+                for count in (1, contract.retrieval_size):
+                    self.recommend_of(parts | self("query", parts) | room, count)
             self("score", {**parts, "candidates": np.zeros((size, self._candidates), np.int32)})
         one = np.zeros(1, np.int32)
         empty = {
@@ -117,10 +144,17 @@ class Functions:
 
     def _recommend(self, count: int, **tensors: Any) -> Tensors:
         found = self._signatures["retrieve"](**tensors)
-        items = found["items"][:, :count]
         scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
-        scored = self._signatures["score"](**scene, candidates=items)
-        return {"items": items, "scores": found["scores"][:, :count], **scored}
+        return self._scored(found["items"][:, :count], found["scores"][:, :count], scene)
+
+    def _recommend_of(self, count: int, candidates: Any, query: Any, bonus: Any, **scene: Any) -> Tensors:
+        vectors = tf.gather(self._tables["vectors"], candidates)  # [B, C, width]
+        scores = tf.linalg.matvec(vectors, query) + bonus
+        best = tf.math.top_k(tf.where(candidates == PAD, -float("inf"), scores), count)
+        return self._scored(tf.gather(candidates, best.indices, batch_dims=1), best.values, scene)
+
+    def _scored(self, items: Any, scores: Any, scene: Tensors) -> Tensors:
+        return {"items": items, "scores": scores, **self._signatures["score"](**scene, candidates=items)}
 
     def _traced(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
         """One graph for all sizes of a batch, of a function with the inputs of a signature."""

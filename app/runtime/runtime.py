@@ -18,6 +18,8 @@ from app.errors import StartupError
 from app.metrics import Metrics
 from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
+from app.runtime.index import Index
+from app.runtime.nearby import Nearby
 from app.selection import Allowed, masks
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
@@ -40,11 +42,18 @@ class Runtime:
     """
 
     def __init__(
-        self, artifact: Artifact, functions: Functions, device: str, settings: Settings, metrics: Metrics
+        self,
+        artifact: Artifact,
+        functions: Functions,
+        nearby: Nearby | None,
+        device: str,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self.artifact = artifact
         self.device = device
         self._functions = functions
+        self._nearby = nearby
         self._contract = artifact.contract
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
@@ -82,7 +91,7 @@ class Runtime:
         """
         artifact = open_artifact(settings.model_root, settings.model_name, settings.model_version)
         verify_reach(settings, artifact.contract)
-        share_cores(settings.workers)
+        threads = share_cores(settings.workers)
         device = choose_device(settings.device)
         try:
             module = tf.saved_model.load(str(artifact.saved_model))
@@ -92,7 +101,11 @@ class Runtime:
             ) from error
         verify_signatures(module, artifact.contract)
         functions = Functions(module, artifact.contract, settings.candidates, settings.max_batch, xla=settings.xla)
-        runtime = cls(artifact, functions, device, settings, metrics)
+        nearby = None
+        if "query" in functions and 0 < settings.index_from <= len(artifact.vocabulary):
+            index = Index(functions.vectors(artifact.contract.items), threads)
+            nearby = Nearby(index, functions, artifact.contract.items)
+        runtime = cls(artifact, functions, nearby, device, settings, metrics)
         functions.warm_up()
         try:
             replay(artifact.golden(), artifact.contract, artifact.vocabulary, functions.by_signature())
@@ -171,6 +184,13 @@ class Runtime:
         return list(self._functions("encode", inputs)["state"])
 
     def _run_recommend(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
+        found = [None] * len(batch) if self._nearby is None else self._nearby.recommend(batch)
+        left = [job for job, share in zip(batch, found, strict=True) if share is None]
+        whole = iter(self._recommend_whole(left) if left else ())
+        return [next(whole) if share is None else share for share in found]
+
+    def _recommend_whole(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
+        """By the scores of the whole catalogue."""
         inputs = {**jobs.stacked(batch), "allowed": masks([job.allowed for job in batch])}
         found = self._functions.recommend(inputs, max(job.wanted for job in batch))
         return jobs.shares(found, batch)
