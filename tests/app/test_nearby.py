@@ -108,7 +108,7 @@ async def test_the_index_finds_the_best_hundred_and_what_they_do_is_the_same(ind
 def test_whatever_is_filtered_nobody_gets_fewer_or_other_items_than_by_scoring_all(
     indexed: Runtime, exact: Runtime, asked: list[tuple[int, int, int, int]]
 ) -> None:
-    """Requests together; the exact way answers each alone. Where few are left, they are scored all: nothing is missed."""
+    """Requests together; the exact way answers each alone. Where few are left all are scored, and nothing is missed."""
 
     async def answers() -> None:
         requests = []
