@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import FiniteFloat
 
 from app.selection import Mask, Selection
-from models.contract import FIRST, UNKNOWN
-from models.vocabulary import Vocabulary
+from models.contract import FIRST
 
 #: Filters whose selections are kept until the catalogue changes; a selection has a byte for each item.
 KEPT = 64
@@ -27,28 +26,25 @@ class ItemContent:
 
 
 class Columns:
-    """One place for each of the V internal item ids.
+    """One place for each internal item id: of the vocabulary, and beyond it one for each newcomer's seat.
 
     An item that nobody described is not on offer. Only where none is described, all are: a model can be tried before
     there is a catalogue.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        size = len(vocabulary)
-        self._vocabulary = vocabulary
+    def __init__(self, known: int, seats: int = 0) -> None:
+        size = known + seats
         self._described = False
         self._titles: list[str | None] = [None] * size
         self._price = np.full(size, np.nan, np.float32)
         self._available = np.arange(size) >= FIRST  # PAD and UNKNOWN are never on offer
+        self._available[known:] = False
         self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
         self._categories = np.zeros((1, size), np.int32)  # [levels, V]
         self._selections: dict[tuple[frozenset[str], float | None, float | None], Selection] = {}
 
-    def put(self, item_id: str, content: ItemContent) -> None:
-        """Describe an item; one beyond the vocabulary has no place here."""
-        item = self._vocabulary.item_id(item_id)
-        if item == UNKNOWN:
-            return
+    def put(self, item: int, content: ItemContent) -> None:
+        """Describe an item, by internal id."""
         self._selections.clear()
         if not self._described:
             self._described = True
@@ -62,6 +58,11 @@ class Columns:
         self._categories[:, item] = 0
         for level, name in enumerate(content.categories):
             self._categories[level, item] = self._codes.setdefault(name, len(self._codes) + 1)
+
+    def clear(self, item: int) -> None:
+        """Nobody sits there any more."""
+        self._selections.clear()
+        self._available[item] = False
 
     def title(self, item: int) -> str | None:
         """The title of an internal id; None where there is none."""

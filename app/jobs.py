@@ -76,6 +76,18 @@ def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> 
     return candidates, guests
 
 
+def runs(seats: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Seats that follow each other: the first of each run, and the places of its seats in the list."""
+    order = sorted(range(len(seats)), key=seats.__getitem__)
+    found: list[tuple[int, list[int]]] = []
+    for place in order:
+        if found and seats[place] == found[-1][0] + len(found[-1][1]):
+            found[-1][1].append(place)
+        else:
+            found.append((seats[place], [place]))
+    return found
+
+
 def shares(found: Arrays, jobs: Sequence[Recommend]) -> list[tuple[Ids, Arrays]]:
     """For each job the allowed ones among the items found [B, C], at most as many as it wanted, and their outcomes."""
     parts = []

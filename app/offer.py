@@ -18,8 +18,12 @@ from models.vocabulary import Ids, Vocabulary
 class Offer(Protocol):
     """What the predictor needs of :class:`app.catalogue.Catalogue`."""
 
-    def title(self, item: int) -> str | None:
-        """The title of an internal item id of the vocabulary."""
+    def item_id(self, name: str) -> int:
+        """The internal id of an item of the vocabulary or of a seated newcomer; UNKNOWN for another."""
+        ...
+
+    def label(self, item: int) -> tuple[str, str | None]:
+        """External id and title of such an internal id."""
         ...
 
     def allowed(
@@ -38,8 +42,8 @@ class Named:
     """The items a request names, as far as model or catalogue know them.
 
     Attributes:
-        ids: internal ids by external id, in the order of the request. Those beyond the vocabulary are of this request
-            only: V + i is the i-th newcomer.
+        ids: internal ids by external id, in the order of the request. Those beyond all that the model has rows for are
+            of this request only, its guests.
         newcomers: what the catalogue says, right now, of items that the vocabulary lacks.
     """
 
@@ -47,9 +51,15 @@ class Named:
     newcomers: Mapping[str, ItemContent]
 
     @classmethod
-    def of(cls, items: Iterable[str], vocabulary: Vocabulary, newcomers: Mapping[str, ItemContent]) -> Named:
-        """The items of a request; one that is neither in the vocabulary nor a newcomer is left out."""
-        places = {name: len(vocabulary) + place for place, name in enumerate(newcomers)}
+    def of(
+        cls, items: Iterable[str], vocabulary: Vocabulary, newcomers: Mapping[str, ItemContent], first: int
+    ) -> Named:
+        """The items of a request; one that is neither in the vocabulary nor a newcomer is left out.
+
+        Newcomers are judged by what the catalogue says right now, also those that are seated; ``first`` is the id of
+        the first.
+        """
+        places = {name: first + place for place, name in enumerate(newcomers)}
         ids = {name: places.get(name, vocabulary.item_id(name)) for name in items}
         return cls({name: item for name, item in ids.items() if item != UNKNOWN}, newcomers)
 

@@ -28,12 +28,16 @@ class Functions:
         module: the loaded SavedModel.
         candidates: items that ``recommend`` scores for each row.
         max_batch: most rows of a batch.
+        places: length of the masks of what is allowed: the ids of the vocabulary, then those of newcomers.
         xla: whether to compile.
     """
 
-    def __init__(self, module: Any, contract: Contract, candidates: int, max_batch: int, *, xla: bool) -> None:
+    def __init__(
+        self, module: Any, contract: Contract, candidates: int, max_batch: int, places: int, *, xla: bool
+    ) -> None:
         self._module = module  # a function alone does not keep its variables alive
         self._contract = contract
+        self._places = places
         self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
         self._sizes = [2**power for power in range(max_batch.bit_length()) if 2**power < max_batch] + [max_batch]
         self._candidates = min(candidates, contract.retrieval_size)
@@ -93,7 +97,12 @@ class Functions:
     def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
         """Functions to replay golden examples with: those that requests use."""
         plain = {name: partial(self, name) for name in ("encode", "score")}
-        return {**plain, "retrieve": partial(self.recommend, count=1)}
+        return {**plain, "retrieve": self._recommend_golden}
+
+    def _recommend_golden(self, arrays: Arrays) -> Arrays:
+        """As :meth:`recommend`, with the mask of an example, which knows no newcomers."""
+        others = self._places - arrays["allowed"].shape[1]
+        return self.recommend({**arrays, "allowed": np.pad(arrays["allowed"], ((0, 0), (0, others)))}, 1)
 
     def grow(self, rows: int) -> None:
         """Make the tables of the catalogue longer by so many rows, once, before anything is compiled."""
@@ -123,7 +132,7 @@ class Functions:
             scene = {"state": np.zeros((size, length, width), contract.state_dtype), **asked}
             self("encode", history)
             for count in (1, contract.retrieval_size):
-                self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, count)
+                self.recommend({**scene, "allowed": np.ones((1, self._places), np.bool_)}, count)
         for size in (1, self._sizes[-1]):
             parts = {name: array[:size] for name, array in scene.items()}
             if "query" in self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -55,6 +56,7 @@ class Runtime:
         self._functions = functions
         self._nearby = nearby
         self._contract = artifact.contract
+        self.places = artifact.contract.items + settings.newcomers
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         size, limit = settings.max_batch, settings.queue_limit
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, max_batch=size, queue_limit=limit)
@@ -76,9 +78,9 @@ class Runtime:
         self._explain = Batcher(
             "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
         )
-        # A seat for each newcomer that a batch can have, and one for each of an explanation.
-        self._explain_seats = artifact.contract.items + rows
-        functions.grow(rows + TURN)
+        # A seat for each guest that a batch can have, and one for each of an explanation.
+        self._explain_seats = self.places + rows
+        functions.grow(settings.newcomers + rows + TURN)
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -100,11 +102,13 @@ class Runtime:
                 f"TensorFlow cannot load {artifact.saved_model}: {str(error).splitlines()[0]}"
             ) from error
         verify_signatures(module, artifact.contract)
-        functions = Functions(module, artifact.contract, settings.candidates, settings.max_batch, xla=settings.xla)
-        nearby = None
+        places, nearby = artifact.contract.items + settings.newcomers, None
+        functions = Functions(
+            module, artifact.contract, settings.candidates, settings.max_batch, places, xla=settings.xla
+        )
         if "query" in functions and 0 < settings.index_from <= len(artifact.vocabulary):
             index = Index(functions.vectors(artifact.contract.items), threads)
-            nearby = Nearby(index, functions, artifact.contract.items)
+            nearby = Nearby(index, functions, places)
         runtime = cls(artifact, functions, nearby, device, settings, metrics)
         functions.warm_up()
         try:
@@ -148,7 +152,7 @@ class Runtime:
     ) -> dict[str, NDArray[Any]]:
         """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
 
-        Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        Candidates are internal ids; ``places`` + i stands for ``newcomers[i]``, judged by its content.
         """
         turns = [
             await self._score.submit(
@@ -157,6 +161,12 @@ class Runtime:
             for start in range(0, max(1, len(candidates)), TURN)
         ]
         return {name: np.concatenate([turn[name] for turn in turns]) for name in turns[0]}
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """Let newcomers to the catalogue be recommended; see :meth:`app.model.Model.seat`."""
+        loop = asyncio.get_running_loop()
+        for first, run in jobs.runs(seats):
+            await loop.run_in_executor(self._executor, self._seat, [contents[i] for i in run], first)
 
     @property
     def explains(self) -> bool:
@@ -196,13 +206,13 @@ class Runtime:
         return jobs.shares(found, batch)
 
     def _run_score(self, batch: Sequence[jobs.Score]) -> list[Arrays]:
-        candidates, guests = jobs.seated(batch, self._contract.items, self._contract.items)
+        candidates, guests = jobs.seated(batch, self.places, self.places)
         if guests:
-            self._seat(guests, self._contract.items)
+            self._seat(guests, self.places)
         return jobs.unpadded(self._functions("score", {**jobs.stacked(batch), "candidates": candidates}), batch)
 
     def _run_explain(self, batch: Sequence[jobs.Explain]) -> list[Arrays]:
-        candidates, guests = jobs.seated(batch, self._contract.items, self._explain_seats)
+        candidates, guests = jobs.seated(batch, self.places, self._explain_seats)
         if guests:
             self._seat(guests, self._explain_seats)
         inputs = {name: np.stack([job.arrays[name] for job in batch]) for name in batch[0].arrays}

@@ -82,6 +82,7 @@ class FakeRuntime:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.device = "fake"
+        self.places = CONTRACT.items  # no seats for newcomers
         self.failure: Exception | None = None
         self.hangs = False
         self.encoded: list[Arrays] = []
@@ -131,6 +132,9 @@ class FakeRuntime:
             amount[candidates == CONTRACT.items + i] = content.price
         columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": amount}
         return {name: column.astype(np.float32) for name, column in columns.items()}
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """See :class:`app.model.Model`."""
 
     async def explain(
         self,
@@ -309,9 +313,14 @@ class FakeCatalogue:
             "glove": ItemContent("Glove", ("hands",), 20.0, available=True),
         }
 
-    def title(self, item: int) -> str | None:
+    def item_id(self, name: str) -> int:
         """See :class:`app.offer.Offer`."""
-        return self.contents[VOCABULARY.item_name(item)].title
+        return VOCABULARY.item_id(name)
+
+    def label(self, item: int) -> tuple[str, str | None]:
+        """See :class:`app.offer.Offer`."""
+        name = VOCABULARY.item_name(item)
+        return name, self.contents[name].title
 
     def allowed(
         self,

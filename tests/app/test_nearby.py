@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.columns import ItemContent
 from app.metrics import Metrics
 from app.runtime import Runtime
+from app.runtime.index import Index
 from app.selection import Allowed, Selection
 from app.settings import Settings
 from benchmarks.serving.shop import Shop, publish_model
@@ -50,7 +52,8 @@ def exact(root: Path) -> Iterator[Runtime]:
 
 
 def everything(runtime: Runtime) -> Allowed:
-    return Allowed(Selection(np.arange(runtime.artifact.contract.items) >= FIRST))
+    ids = np.arange(runtime.places)
+    return Allowed(Selection((ids >= FIRST) & (ids < runtime.artifact.contract.items)))
 
 
 async def recommend(runtime: Runtime, user: int, allowed: Allowed, count: int = 100) -> tuple[Ids, Arrays]:
@@ -114,7 +117,7 @@ def test_whatever_is_filtered_nobody_gets_fewer_or_other_items_than_by_scoring_a
         requests = []
         for user, left, out, count in asked:
             rng = np.random.default_rng([user, left])
-            mask = np.zeros(indexed.artifact.contract.items, np.bool_)
+            mask = np.zeros(indexed.places, np.bool_)
             mask[FIRST + rng.permutation(SHOP.items)[:left]] = True
             selection = Selection(mask)
             best, _ = await recommend(exact, user, Allowed(selection), 200)
@@ -131,3 +134,32 @@ def test_whatever_is_filtered_nobody_gets_fewer_or_other_items_than_by_scoring_a
                 assert shared == len(best)
 
     asyncio.run(answers())
+
+
+async def test_newcomers_are_recommended_with_an_index_as_without(indexed: Runtime, exact: Runtime) -> None:
+    """They sit in rows that the index does not know; users like some for their categories and prices."""
+    levels = indexed.artifact.vocabulary.categories
+    paths = (tuple(level[i % len(level)] for level in levels) for i in range(300))
+    contents = [ItemContent(None, path, 0.5 + i % 13) for i, path in enumerate(paths)]
+    first = indexed.artifact.contract.items
+    seats = [first + seat for seat in (*range(5, 300), *range(5))]
+    for runtime in (indexed, exact):
+        await runtime.seat(seats, contents)
+    mask = np.arange(indexed.places) >= FIRST
+    mask[first + 300 :] = mask[first + 7] = False
+    allowed = Allowed(Selection(mask))
+    seen = 0
+    for (found, outcomes), (best, truth) in zip(
+        await of_all(indexed, allowed), await of_all(exact, allowed), strict=True
+    ):
+        assert set(best[best >= first].tolist()) == set(found[found >= first].tolist())
+        assert first + 7 not in best
+        both, here, there = np.intersect1d(found[found >= first], best, return_indices=True)
+        seen += len(both)
+        np.testing.assert_allclose(outcomes["click"][found >= first][here], truth["click"][there], rtol=1e-4, atol=1e-6)
+    assert seen > 0
+
+
+def test_the_index_is_an_eighth_of_the_vectors(indexed: Runtime) -> None:
+    vectors = indexed._functions.vectors(indexed.artifact.contract.items)
+    assert Index(vectors, 1).bytes < 0.2 * vectors.nbytes

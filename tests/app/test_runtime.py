@@ -48,9 +48,15 @@ def scene(runtime: Runtime, items: list[int]) -> dict[str, np.ndarray]:
     return encode_history(to_history(events, artifact.vocabulary, artifact.contract), artifact.contract)
 
 
+def in_vocabulary(runtime: Runtime) -> np.ndarray:
+    """A mask of the vocabulary, over all that the model has rows for."""
+    ids = np.arange(runtime.places)
+    return (ids >= FIRST) & (ids < runtime.artifact.contract.items)
+
+
 def every(runtime: Runtime) -> Allowed:
     """All items of the vocabulary."""
-    return Allowed(Selection(np.arange(runtime.artifact.contract.items) >= FIRST))
+    return Allowed(Selection(in_vocabulary(runtime)))
 
 
 async def outcomes(runtime: Runtime, items: list[int], candidates: list[int]) -> dict[str, np.ndarray]:
@@ -72,7 +78,7 @@ async def test_requests_computed_together_get_what_they_get_alone(runtime: Runti
 async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_allows_all(runtime: Runtime) -> None:
     state = await runtime.encode(scene(runtime, [7, 8]), deadline=FOREVER)
     moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
-    mask = np.zeros(runtime.artifact.contract.items, bool)
+    mask = np.zeros(runtime.places, bool)
     mask[[30, 40]] = True
     (few, _), (all_of_them, outcomes) = await asyncio.gather(
         runtime.recommend(state, 2, moment, Allowed(Selection(mask)), 100, deadline=FOREVER),
@@ -128,7 +134,7 @@ async def ask(runtime: Runtime, request: tuple[int, int, int]) -> dict[str, np.n
     first, items, newcomers = request
     contract = runtime.artifact.contract
     state = np.zeros(contract.state_shape, contract.state_dtype)
-    candidates = [*range(first, first + items), *range(contract.items, contract.items + newcomers)]
+    candidates = [*range(first, first + items), *range(runtime.places, runtime.places + newcomers)]
     contents = [newcomer(runtime, first + i) for i in range(newcomers)]
     moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
     return await runtime.score(state, 0, moment, np.array(candidates, np.int32), contents, deadline=FOREVER)
@@ -187,7 +193,7 @@ async def test_a_request_beside_a_long_list_waits_for_a_turn_of_it_only(runtime:
 async def newcomers_scored(runtime: Runtime, contents: list[ItemContent]) -> dict[str, np.ndarray]:
     """Outcomes for items that only the catalogue knows, for somebody without a history."""
     contract = runtime.artifact.contract
-    ids = contract.items + np.arange(len(contents), dtype=np.int32)
+    ids = runtime.places + np.arange(len(contents), dtype=np.int32)
     state = np.zeros(contract.state_shape, contract.state_dtype)
     moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
     return await runtime.score(state, 0, moment, ids, contents, deadline=FOREVER)
