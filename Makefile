@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 FORETELL := $(BIN)/foretell
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format train bench-models bench-serving bench-serving-profile chaos fuzz soak image-check image-clean up down lock clean
+.PHONY: help run test lint format train bench-models bench-retrieval bench-serving bench-serving-profile chaos fuzz soak image-check image-clean up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz: $(VENV)/dev.stamp ## 12,000 requests that nobody would send, and every pro
 soak: $(VENV)/dev.stamp ## a storm of 20,000 requests given up, then MINUTES (30) of load with plots of memory and latency
 	$(BIN)/python -m trials.storm
 	$(BIN)/python -m trials.soak --minutes $(or $(MINUTES),30)
+
+bench-retrieval: $(VENV)/demo.stamp ## compare approximate indexes on a million items (half an hour)
+	$(BIN)/python -m benchmarks.retrieval $(ARGS)
 
 bench-serving: $(VENV)/demo.stamp ## measure serving against its limit and its peers (needs wrk; ARGS=--help says more)
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -1,4 +1,4 @@
-"""The items on offer: columns in memory for those the model knows, MongoDB for the rest."""
+"""The items on offer: columns in memory for those the model knows or has seated, MongoDB for the rest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import structlog
 from pydantic import Field
 
 from app.breakers import Guard, unguarded
-from app.columns import Columns, ItemContent, Mask
+from app.columns import Columns, ItemContent
 from app.documents import OnUnreadable, Reader, ignore
 from app.errors import HistoryUnavailable
 from app.mongo import Database, Document, driver_errors, patience
+from app.newcomers import Newcomers
+from app.selection import Selection
+from models.contract import UNKNOWN
 from models.vocabulary import Vocabulary
 
 __all__ = ["Catalogue", "ItemContent"]
@@ -46,6 +49,7 @@ class Catalogue:
     Args:
         database: holds the collection ``items``.
         vocabulary: of the model that serves.
+        newcomers: the seats beyond it.
         refresh_seconds: pause between two looks.
         on_failure: called when a look fails; the columns stay as they are.
         on_unreadable: told of documents that are left out.
@@ -59,6 +63,7 @@ class Catalogue:
         self,
         database: Database,
         vocabulary: Vocabulary,
+        newcomers: Newcomers,
         refresh_seconds: float,
         *,
         on_failure: Callable[[], None] = lambda: None,
@@ -69,11 +74,12 @@ class Catalogue:
         self._database = database
         self._items = database.items
         self._vocabulary = vocabulary
+        self._newcomers = newcomers
         self._refresh_seconds = refresh_seconds
         self._on_failure = on_failure
         self._reader = Reader("items", _Item, on_unreadable)
         self._guard = guard
-        self._columns = Columns(vocabulary)
+        self._columns = self._empty()
         self._looks = 0
         self._looked_at = datetime.now(UTC)
         self._task: asyncio.Task[None] | None = None
@@ -90,14 +96,22 @@ class Catalogue:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    def title(self, item: int) -> str | None:
-        """The title of an internal item id; None where the catalogue has none."""
-        return self._columns.title(item)
+    def item_id(self, name: str) -> int:
+        """The internal id of an item of the vocabulary or of a seated newcomer; UNKNOWN for another."""
+        item = self._vocabulary.item_id(name)
+        return self._newcomers.item_id(name) if item == UNKNOWN else item
+
+    def label(self, item: int) -> tuple[str, str | None]:
+        """External id and title of an internal id; None where the catalogue has no title."""
+        if item < len(self._vocabulary):
+            return self._vocabulary.item_name(item), self._columns.title(item)
+        name, content = self._newcomers.at(item)
+        return name, content.title
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> Mask | None:
-        """Which items may be recommended, shape [V], the caller's own; None where only PAD and UNKNOWN are excluded.
+    ) -> Selection:
+        """Which items may be recommended; one and the same object for the same filters until the catalogue changes.
 
         Args:
             categories: an item needs one of them on its path; empty means any.
@@ -124,7 +138,8 @@ class Catalogue:
         Raises HistoryUnavailable; what was read in part then counts as not read."""
         began = datetime.now(UTC)
         whole = self._looks % WHOLE_EVERY == 0
-        columns = Columns(self._vocabulary) if whole else self._columns
+        columns = self._empty() if whole else self._columns
+        strangers: dict[str, ItemContent] = {}
         count = 0
         with driver_errors():
             await self._database.command("ping")  # an outage is told at once; only reading may take its time
@@ -133,12 +148,23 @@ class Catalogue:
             cursor = self._items.find(changed, batch_size=BATCH)
             while rows := await cursor.to_list(BATCH):
                 for item in self._reader.read(rows):
-                    columns.put(item.id, item)
+                    if (known := self._vocabulary.item_id(item.id)) == UNKNOWN:
+                        strangers[item.id] = item
+                    else:
+                        columns.put(known, item)
                 count += len(rows)
+        for seat, content in (await self._newcomers.look(strangers, whole=whole)).items():
+            if content is None:
+                columns.clear(seat)
+            else:
+                columns.put(seat, content)
         self._columns = columns
         self._looks += 1
         self._looked_at = began
         return count
+
+    def _empty(self) -> Columns:
+        return Columns(len(self._vocabulary), len(self._newcomers))
 
     async def _keep_fresh(self) -> None:
         """Until cancelled. No error ends it: that nobody looks any more would go unnoticed."""

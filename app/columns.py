@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
-from models.contract import FIRST, UNKNOWN
-from models.vocabulary import Vocabulary
+from app.selection import Mask, Selection
+from models.contract import FIRST
 
-Mask = NDArray[np.bool_]
+#: Filters whose selections are kept until the catalogue changes; a selection has a byte for each item.
+KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +26,26 @@ class ItemContent:
 
 
 class Columns:
-    """One place for each of the V internal item ids.
+    """One place for each internal item id: of the vocabulary, and beyond it one for each newcomer's seat.
 
     An item that nobody described is not on offer. Only where none is described, all are: a model can be tried before
     there is a catalogue.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        size = len(vocabulary)
-        self._vocabulary = vocabulary
+    def __init__(self, known: int, seats: int = 0) -> None:
+        size = known + seats
         self._described = False
         self._titles: list[str | None] = [None] * size
         self._price = np.full(size, np.nan, np.float32)
         self._available = np.arange(size) >= FIRST  # PAD and UNKNOWN are never on offer
+        self._available[known:] = False
         self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
         self._categories = np.zeros((1, size), np.int32)  # [levels, V]
+        self._selections: dict[tuple[frozenset[str], float | None, float | None], Selection] = {}
 
-    def put(self, item_id: str, content: ItemContent) -> None:
-        """Describe an item; one beyond the vocabulary has no place here."""
-        item = self._vocabulary.item_id(item_id)
-        if item == UNKNOWN:
-            return
+    def put(self, item: int, content: ItemContent) -> None:
+        """Describe an item, by internal id."""
+        self._selections.clear()
         if not self._described:
             self._described = True
             self._available[:] = False
@@ -60,14 +59,28 @@ class Columns:
         for level, name in enumerate(content.categories):
             self._categories[level, item] = self._codes.setdefault(name, len(self._codes) + 1)
 
+    def clear(self, item: int) -> None:
+        """Nobody sits there any more."""
+        self._selections.clear()
+        self._available[item] = False
+
     def title(self, item: int) -> str | None:
         """The title of an internal id; None where there is none."""
         return self._titles[item]
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> Mask | None:
+    ) -> Selection:
         """See :meth:`app.catalogue.Catalogue.allowed`."""
+        key = (frozenset(categories), min_price, max_price)
+        if (kept := self._selections.get(key)) is not None:
+            return kept
+        if len(self._selections) >= KEPT:
+            del self._selections[next(iter(self._selections))]  # the one that has been kept longest
+        selection = self._selections[key] = Selection(self._mask(*key))
+        return selection
+
+    def _mask(self, categories: Collection[str], min_price: float | None, max_price: float | None) -> Mask:
         mask = self._available.copy()
         if categories:
             codes = [self._codes[name] for name in categories if name in self._codes]
@@ -76,4 +89,4 @@ class Columns:
             mask &= self._price >= min_price
         if max_price is not None:
             mask &= self._price <= max_price
-        return None if mask[FIRST:].all() else mask
+        return mask

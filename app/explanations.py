@@ -73,7 +73,7 @@ class Explainer:
         if not items:
             return {}
         history = to_history(visitor.events, self._vocabulary, self._contract)
-        ids = [named.ids.get(item, self._vocabulary.item_id(item)) for item in items]
+        ids = [named.ids.get(item, self._offer.item_id(item)) for item in items]
         with self._metrics.stage("explain"):
             async with within(deadline):
                 parts = await self._model.explain(
@@ -96,9 +96,9 @@ class Explainer:
         return dict(zip(items, told, strict=True))
 
     def _title(self, item_id: str) -> str | None:
-        """The title of an item of the vocabulary, where the catalogue has one."""
-        item = self._vocabulary.item_id(item_id)
-        return self._offer.title(item) if item >= FIRST else None
+        """The title of an item, where the catalogue has one."""
+        item = self._offer.item_id(item_id)
+        return self._offer.label(item)[1] if item >= FIRST else None
 
 
 def _with(places: Sequence[Place], found: Mapping[str, Mapping[str, Explanation]]) -> list[Place]:

@@ -9,21 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
+from app.selection import Allowed
 from models.contract import PAD
 from models.encode import Arrays, Moment
 from models.vocabulary import Ids
 
 
 class Recommend(NamedTuple):
-    """Items for one state, shape [L, width], of ``length`` events: the best ``wanted`` that are ``allowed``.
-
-    ``allowed`` has the shape [V]; None allows all.
-    """
+    """Items for one state, shape [L, width], of ``length`` events: the best ``wanted`` that are ``allowed``."""
 
     state: NDArray[Any]
     length: int
     moment: Moment
-    allowed: NDArray[np.bool_] | None
+    allowed: Allowed
     wanted: int
 
 
@@ -61,12 +59,6 @@ def stacked(jobs: Sequence[Recommend] | Sequence[Score]) -> Arrays:
     return {"state": np.stack([job.state for job in jobs]), **asked(jobs)}
 
 
-def masks(jobs: Sequence[Recommend], everything: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """``allowed`` [B, V], or [1, V] where all jobs allow the same."""
-    each = [everything if job.allowed is None else job.allowed for job in jobs]
-    return each[0][None] if all(mask is each[0] for mask in each) else np.stack(each)
-
-
 def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> tuple[Ids, list[ItemContent]]:
     """Candidates [B, C], padded on the right to the longest list, and the newcomers of all jobs, one after the other.
 
@@ -82,6 +74,18 @@ def seated(jobs: Sequence[Score] | Sequence[Explain], first: int, seat: int) -> 
         row[new] = seat + len(guests) + np.arange(len(new))
         guests += [job.newcomers[i] for i in job.candidates[new] - first]
     return candidates, guests
+
+
+def runs(seats: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Seats that follow each other: the first of each run, and the places of its seats in the list."""
+    order = sorted(range(len(seats)), key=seats.__getitem__)
+    found: list[tuple[int, list[int]]] = []
+    for place in order:
+        if found and seats[place] == found[-1][0] + len(found[-1][1]):
+            found[-1][1].append(place)
+        else:
+            found.append((seats[place], [place]))
+    return found
 
 
 def shares(found: Arrays, jobs: Sequence[Recommend]) -> list[tuple[Ids, Arrays]]:

@@ -26,6 +26,7 @@ from app.key_file import KeyFile
 from app.limits import Limiter
 from app.metrics import Metrics
 from app.model import Model
+from app.newcomers import Newcomers
 from app.predictor import Predictor
 from app.pseudonyms import alias_of
 from app.retention import ensure_retention
@@ -87,6 +88,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
         catalogue = Catalogue(
             stores.database,
             model.artifact.vocabulary,
+            Newcomers(model.artifact.contract.items, settings.newcomers, model.seat, metrics.waiting.set),
             settings.catalogue_refresh_seconds,
             on_failure=metrics.catalogue_failures.inc,
             on_unreadable=metrics.left_out,

@@ -113,6 +113,12 @@ class Metrics:
         self.catalogue_failures = Counter(
             "foretell_catalogue_refresh_failures", "Looks for changes of the catalogue that failed.", registry=r
         )
+        self.waiting = Gauge(
+            "foretell_newcomers_waiting",
+            "New items of the catalogue that are not recommended: more than FORETELL_NEWCOMERS.",
+            registry=r,
+            multiprocess_mode="livemax",
+        )
         self.unreadable = Counter(
             "foretell_unreadable_documents",
             "Documents of MongoDB left out because they cannot be read: of events, items or users.",

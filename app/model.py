@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
+from app.selection import Allowed
 from models.artifact import Artifact
 from models.encode import Arrays, Moment
 from models.vocabulary import Ids
@@ -22,6 +23,7 @@ class Model(Protocol):
 
     artifact: Artifact
     device: str
+    places: int  #: ids that there are rows for: of the vocabulary, and the seats of newcomers
 
     @property
     def explains(self) -> bool:
@@ -41,14 +43,14 @@ class Model(Protocol):
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[Any] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
     ) -> tuple[Ids, dict[str, NDArray[Any]]]:
-        """At most ``count`` items of the vocabulary, best guess first, shape [n], with outcomes as of :meth:`score`.
+        """At most ``count`` items of the catalogue, best guess first, shape [n], with outcomes as of :meth:`score`.
 
-        ``allowed`` has shape [V], None allows all; fewer come where few are allowed.
+        Fewer come where few are allowed.
         """
         ...
 
@@ -64,8 +66,12 @@ class Model(Protocol):
     ) -> dict[str, NDArray[Any]]:
         """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
 
-        Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        Candidates are internal ids; ``places`` + i stands for ``newcomers[i]``, judged by its content.
         """
+        ...
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """Let newcomers to the catalogue be recommended: write their contents into rows beyond the vocabulary's."""
         ...
 
     async def explain(

@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
 from app.schemas import Filters
-from models.contract import FIRST, UNKNOWN
+from app.selection import Allowed, Selection
+from models.contract import UNKNOWN
 from models.vocabulary import Ids, Vocabulary
 
 
 class Offer(Protocol):
     """What the predictor needs of :class:`app.catalogue.Catalogue`."""
 
-    def title(self, item: int) -> str | None:
-        """The title of an internal item id of the vocabulary."""
+    def item_id(self, name: str) -> int:
+        """The internal id of an item of the vocabulary or of a seated newcomer; UNKNOWN for another."""
+        ...
+
+    def label(self, item: int) -> tuple[str, str | None]:
+        """External id and title of such an internal id."""
         ...
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
-    ) -> NDArray[np.bool_] | None:
-        """Which items may be recommended, shape [V], the caller's own; None for all."""
+    ) -> Selection:
+        """Which items may be recommended."""
         ...
 
     async def find(self, item_ids: Iterable[str]) -> dict[str, ItemContent]:
@@ -38,8 +42,8 @@ class Named:
     """The items a request names, as far as model or catalogue know them.
 
     Attributes:
-        ids: internal ids by external id, in the order of the request. Those beyond the vocabulary are of this request
-            only: V + i is the i-th newcomer.
+        ids: internal ids by external id, in the order of the request. Those beyond all that the model has rows for are
+            of this request only, its guests.
         newcomers: what the catalogue says, right now, of items that the vocabulary lacks.
     """
 
@@ -47,9 +51,15 @@ class Named:
     newcomers: Mapping[str, ItemContent]
 
     @classmethod
-    def of(cls, items: Iterable[str], vocabulary: Vocabulary, newcomers: Mapping[str, ItemContent]) -> Named:
-        """The items of a request; one that is neither in the vocabulary nor a newcomer is left out."""
-        places = {name: len(vocabulary) + place for place, name in enumerate(newcomers)}
+    def of(
+        cls, items: Iterable[str], vocabulary: Vocabulary, newcomers: Mapping[str, ItemContent], first: int
+    ) -> Named:
+        """The items of a request; one that is neither in the vocabulary nor a newcomer is left out.
+
+        Newcomers are judged by what the catalogue says right now, also those that are seated; ``first`` is the id of
+        the first.
+        """
+        places = {name: first + place for place, name in enumerate(newcomers)}
         ids = {name: places.get(name, vocabulary.item_id(name)) for name in items}
         return cls({name: item for name, item in ids.items() if item != UNKNOWN}, newcomers)
 
@@ -59,21 +69,18 @@ class Filtered:
 
     Args:
         seen: internal ids of items to leave out; repeats, and UNKNOWN, are welcome.
-        items: the number of internal ids (V).
 
     Attributes:
-        mask: over the vocabulary, shape [V]; None where nothing is left out.
+        allowed: those of the vocabulary.
     """
 
-    def __init__(self, filters: Filters, offer: Offer, seen: Ids, items: int) -> None:
+    def __init__(self, filters: Filters, offer: Offer, seen: Ids) -> None:
         price = filters.price
         self._filters = filters
-        self.mask = offer.allowed(
+        selection = offer.allowed(
             filters.categories or (), None if price is None else price.min, None if price is None else price.max
         )
-        if len(seen):
-            self.mask = np.arange(items) >= FIRST if self.mask is None else self.mask
-            self.mask[seen] = False
+        self.allowed = Allowed(selection, seen)
 
     def of(self, named: Named) -> Ids:
         """Those of the named items that may be recommended, shape [n], in the order of the request."""
@@ -83,7 +90,7 @@ class Filtered:
     def _passes(self, item: int, newcomer: ItemContent | None) -> bool:
         if newcomer is not None:  # judged by its content
             return _fits(newcomer, self._filters)
-        return self.mask is None or bool(self.mask[item])
+        return self.allowed.has(item)
 
 
 def _fits(content: ItemContent, filters: Filters) -> bool:

@@ -128,12 +128,12 @@ class Predictor:
                     newcomers = await self._offer.find(strangers)
             except HistoryUnavailable:
                 degraded.add("history")
-        return Named.of(request.items, self._vocabulary, newcomers)
+        return Named.of(request.items, self._vocabulary, newcomers, self._model.places)
 
     def _filter(self, request: PredictRequest, visitor: Visitor) -> Filtered:
         """What the request's filters leave. Seen items are read off the state, so they cost nothing on a cache hit."""
         types = [self._contract.type_id(name) for name in request.filters.exclude_seen]
-        return Filtered(request.filters, self._offer, visitor.items(types), self._contract.items)
+        return Filtered(request.filters, self._offer, visitor.items(types))
 
     async def _judge(
         self,
@@ -163,7 +163,7 @@ class Predictor:
         with self._metrics.stage("recommend"):
             async with deadlines.within(deadline):
                 return await self._model.recommend(
-                    visitor.state, visitor.length, moment, filtered.mask, count, deadline=deadline
+                    visitor.state, visitor.length, moment, filtered.allowed, count, deadline=deadline
                 )
 
     async def _score(self, visitor: Visitor, moment: Moment, named: Named, deadline: float) -> tuple[Ids, Arrays]:
@@ -231,11 +231,9 @@ class Predictor:
 
     def _labels(self, items: Ids, named: Named) -> list[tuple[str, str | None]]:
         """External id and title of n internal ids, those of the request's newcomers included."""
-        newcomers = list(named.newcomers.items())
+        guests, places = list(named.newcomers.items()), self._model.places
         return [
-            (self._vocabulary.item_name(item), self._offer.title(item))
-            if item < self._contract.items
-            else (newcomers[item - self._contract.items][0], newcomers[item - self._contract.items][1].title)
+            self._offer.label(item) if item < places else (guests[item - places][0], guests[item - places][1].title)
             for item in items.tolist()
         ]
 

@@ -87,6 +87,17 @@ class Settings(BaseSettings):
     candidates: int = Field(
         default=100, ge=1, le=10_000, description="Retrieved items that are scored for each request."
     )
+    index_from: int = Field(
+        default=50_000,
+        ge=0,
+        description="Items from which an approximate index retrieves, not the score of each; 0 never uses it.",
+    )
+    newcomers: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="New items of the catalogue that can be recommended before the model is trained again.",
+    )
     max_batch: int = Field(default=32, ge=1, le=4096, description="Most requests computed together by the model.")
     xla: bool = Field(
         default=True,

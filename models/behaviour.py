@@ -11,6 +11,7 @@ state, through ``query``, retrieves from the catalogue.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log
 from typing import Any
 
 import keras
@@ -98,6 +99,9 @@ class Behaviour(Network):
             self.query_layer = keras.layers.Dense(width, kernel_initializer="zeros")
         self.copy_layer = keras.layers.Dense(1)
         self.copy_distance = self.add_weight(name="copy_distance", shape=(length + 1,), initializer="zeros")
+        self.copy_age = self.add_weight(
+            name="copy_age", shape=(GAP_BUCKETS, FIRST + len(contract.behaviours)), initializer="zeros"
+        )
         totals = total_width(len(contract.behaviours))
         matches = match_width(len(contract.behaviours), len(contract.category_sizes)) - totals
         self.standardise = Standardise(matches + ITEM_NUMBERS + AFFINITIES)
@@ -187,10 +191,22 @@ class Behaviour(Network):
         return newest + self.query_layer(self.query_bend(tf.concat([newest, scene], axis=-1)))
 
     def copy_weights(self, past: Past) -> Tensor:
-        """exp of a linear function of each event's state plus a bias for its distance, [B, M, L]."""
+        """exp of a linear function of each event's state plus biases for its distance and its age, [B, M, L].
+
+        What is done again is done again soon, or when it is due: each type of event has a bias for each doubling of its
+        age.
+        """
         bias = tf.gather(self.copy_distance, tf.maximum(past.distance, 0))
+        types = past.events[1][:, None]  # [B, 1, L]
+        bias += tf.gather(tf.reshape(self.copy_age, [-1]), age_bucket(past.ages) * self.copy_age.shape[1] + types)
         logits = self.copy_layer(past.rows)[:, None, :, 0] + bias
         return tf.exp(tf.minimum(logits, 20.0)) * tf.cast(past.visible, tf.float32)
+
+
+def age_bucket(ages: Tensor) -> Tensor:
+    """Buckets of ages in hours, any shape, as gaps have them: floor(log2(1 + seconds))."""
+    whole = tf.floor(tf.math.log(1.0 + 3600.0 * ages) / log(2))
+    return tf.cast(tf.minimum(whole, GAP_BUCKETS - 1.0), tf.int32)
 
 
 def embedding(rows: int, width: int, stddev: float = SPREAD) -> keras.layers.Embedding:

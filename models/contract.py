@@ -40,8 +40,9 @@ ITEM_NUMBERS = 3
 #: The column of the popularity among them.
 POPULARITY = 2
 
-#: Signatures that an artifact may lack; a model without ``explain`` predicts, and says that it cannot explain.
-OPTIONAL = ("explain",)
+#: Signatures that an artifact may lack; a model without ``explain`` predicts, and says that it cannot explain; one
+#: without ``query`` does not retrieve by vector, or is older: its catalogue is scored whole, however large it is.
+OPTIONAL = ("explain", "query")
 
 #: Context fields that are computed from the clock and the history, never sent by a client.
 CLOCK_FIELDS = ("hour", "weekday", "since_last")
@@ -150,7 +151,7 @@ class Contract:
     def signatures(self) -> dict[str, Signature]:
         """The functions an artifact offers, with dtype and shape of each tensor (None = any).
 
-        Those of OPTIONAL are missing from artifacts that were exported before there was such a function.
+        An artifact may lack those of OPTIONAL.
         """
         length, width = self.state_shape
         state = ("state", TensorSpec(self.state_dtype, (None, length, width)))
@@ -181,6 +182,13 @@ class Contract:
                 outputs={
                     "items": TensorSpec("int32", (None, self.retrieval_size)),
                     "scores": TensorSpec("float32", (None, self.retrieval_size)),
+                },
+            ),
+            "query": Signature(
+                inputs=dict([state, lengths, context, since]),
+                outputs={
+                    "query": TensorSpec("float32", (None, None)),
+                    "bonus": TensorSpec("float32", (None, self.history_length)),
                 },
             ),
             "score": Signature(

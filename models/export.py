@@ -55,6 +55,7 @@ class Served(tf.Module):  # type: ignore[misc]
                 input_signature=[tf.TensorSpec(s.shape, s.dtype, key) for key, s in signature.inputs.items()],
             )
             for name, signature in self.contract.signatures().items()
+            if name != "query" or network.by_vector
         }
 
     def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, ages: Tensor) -> dict[str, Tensor]:
@@ -81,6 +82,12 @@ class Served(tf.Module):  # type: ignore[misc]
         scores = tf.where(allowed, scores, -float("inf"))
         scores, items = top_k(scores, self.contract.retrieval_size, self.contract.items)
         return {"items": items, "scores": scores}
+
+    def query(self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor) -> dict[str, Tensor]:
+        """What ``retrieve`` ranks by: an item scores ``query`` [B, width] times its vector, plus the ``bonus`` [B, L]
+        of every event that was about it."""
+        query, bonus = self.network.retrieval(Past.whole(state, lengths, since), context)
+        return {"query": query, "bonus": bonus}
 
     def score(
         self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor

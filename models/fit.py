@@ -1,7 +1,8 @@
 """The training loop: one optimiser, one schedule, early stopping; for pretraining, fine-tuning and every protocol.
 
 The learning rate warms up, stays, and cools down to nothing when no better validation loss comes or the time is nearly
-over (warm-up, stable, decay: Hu et al. 2024). The weights of the best validation loss are kept.
+over (warm-up, stable, decay: Hu et al. 2024). What is checked, and kept where its validation loss is best, are not the
+weights of the last step but their moving average over about an epoch (Polyak & Juditsky 1992).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ WARM_UP = 100
 #: When this share of the time or of the epochs is over, cooling down begins; it lasts COOL of the epochs so far.
 STABLE = 0.8
 COOL = 0.25
+#: Fewest steps that weights are averaged over.
+SHORTEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,11 @@ class Fit:
         """
         schedule, started = self.schedule, time.monotonic()
         with self.accelerator.scope():
-            optimizer = self._optimizer()
+            optimizer = self._optimizer(steps)
         step = self.accelerator.step(self._step(optimizer))
         writer = tf.summary.create_file_writer(str(logs)) if logs else tf.summary.create_noop_writer()
-        best, best_weights, waited, done = float("inf"), self.network.get_weights(), 0, 0
+        best, waited, done = float("inf"), 0, 0
+        best_weights = go_on_from = self.network.get_weights()
         cool_from, cool_for, taken = None, 0, 0
         while True:
             sums: dict[str, list[Any]] = {}
@@ -119,26 +123,33 @@ class Fit:
             done += 1
             elapsed = time.monotonic() - started
             found = {name: float(np.mean([float(v) for v in values])) for name, values in sums.items()}
+            last = self.network.get_weights()
+            optimizer.finalize_variable_values(self.network.trainable_variables)  # the averages take their place
             found |= check() | {"seconds": elapsed, "learning_rate": float(rate)}
             self._note(found, writer, done)
             if found["val_loss"] < best:
-                best, best_weights, waited = found["val_loss"], self.network.get_weights(), 0
+                best, best_weights, go_on_from, waited = found["val_loss"], self.network.get_weights(), last, 0
             else:
                 waited += 1
+            self.network.set_weights(last)
             over = elapsed > 60 * schedule.minutes or done >= schedule.epochs
             if over or (cool_from is not None and done >= cool_from + cool_for):
                 break
             spent = max(done / schedule.epochs, elapsed / (60 * schedule.minutes))
             if cool_from is None and (waited >= schedule.patience or spent >= STABLE):
-                self.network.set_weights(best_weights)
+                self.network.set_weights(go_on_from)
                 cool_from, cool_for = done, max(2, round(COOL * done))
         self.network.set_weights(best_weights)
         return self.history
 
-    def _optimizer(self) -> keras.optimizers.Optimizer:
+    def _optimizer(self, steps: int) -> keras.optimizers.Optimizer:
         schedule = self.schedule
         optimizer = keras.optimizers.AdamW(
-            schedule.learning_rate, weight_decay=schedule.weight_decay, global_clipnorm=schedule.clip
+            schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            global_clipnorm=schedule.clip,
+            use_ema=True,
+            ema_momentum=1 - 1 / max(steps, SHORTEST),
         )
         spared = [v for v in self.network.trainable_variables if not is_matrix(v)]
         if schedule.weight_decay and spared:

@@ -73,18 +73,29 @@ class Network(keras.Model):  # type: ignore[misc]
         """How much each past event speaks for its own item again, [B, M, L]; 0 where it is not visible."""
         raise NotImplementedError
 
+    @property
+    def by_vector(self) -> bool:
+        """Whether the catalogue is scored as below, and not in a way of the network's own: an index can then help."""
+        return type(self).catalogue_scores is Network.catalogue_scores
+
+    def retrieval(self, past: Past, context: Tensor) -> tuple[Tensor, Tensor]:
+        """For each past (of one decision) its query [B, width], and what each event adds to its own item [B, L]."""
+        query = self.query(past, context[:, None])[:, 0]
+        if not self.contract.repeats:
+            return query, tf.zeros(tf.shape(past.valid))
+        return query, copy_bonus(past.events[0], self.copy_weights(past))[:, 0]
+
     def catalogue_scores(self, past: Past, context: Tensor, catalogue: Catalogue) -> Tensor:
         """How well each item of the catalogue suits each past (of one decision), [B, V].
 
         The logit is query times vector, plus log(1 + what the events on that very item weigh): a copy mechanism (Gu et
         al. 2016), since people come back to things, and rare items have no vector that could say so.
         """
-        query = self.query(past, context[:, None])[:, 0]  # [B, width]
+        query, bonus = self.retrieval(past, context)
         scores = tf.matmul(query, catalogue.vectors, transpose_b=True)
         if not self.contract.repeats:
             return scores
         items, _ = past.events
-        bonus = copy_bonus(items, self.copy_weights(past))[:, 0]  # [B, L]
         inside = items < tf.shape(catalogue.vectors)[0]
         places = row_indices(tf.where(inside, items, PAD))
         return tf.tensor_scatter_nd_add(scores, places, tf.where(inside, bonus, 0.0))

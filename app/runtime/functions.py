@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from app.runtime.compiled import in_turns
-from models.contract import Contract
+from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
 
 Tensors = dict[str, Any]
@@ -20,30 +21,52 @@ class Functions:
     """What requests ask of the model, by name: the signatures of the artifact, and ``recommend``.
 
     ``recommend`` is ``retrieve`` and ``score`` in one graph: the candidates never leave it. What every request needs
-    (``encode``, ``recommend``) is compiled by XLA, which wants to know all sizes: powers of two, each compiled in the
-    warm-up, so that nothing compiles under traffic. Batches are made to fill them (:meth:`fill`) and padded to the
-    next. Everything else runs as it was saved, at any size.
+    (``encode``, ``recommend``; where an index retrieves, the scores) is compiled by XLA, which wants to know all sizes:
+    powers of two, each compiled in the warm-up, so that nothing compiles under traffic. Batches are made to fill them
+    (:meth:`fill`) and padded to the next. Everything else runs as it was saved, at any size.
 
     Args:
         module: the loaded SavedModel.
         candidates: items that ``recommend`` scores for each row.
         max_batch: most rows of a batch.
-        xla: whether to compile.
+        places: length of the masks of what is allowed: the ids of the vocabulary, then those of newcomers.
+        xla: whether to compile; ``indexed``: whether an index retrieves, so that ``recommend_of`` is what is asked.
     """
 
-    def __init__(self, module: Any, contract: Contract, candidates: int, max_batch: int, *, xla: bool) -> None:
+    def __init__(
+        self,
+        module: Any,
+        contract: Contract,
+        candidates: int,
+        max_batch: int,
+        places: int,
+        *,
+        xla: bool,
+        indexed: bool,
+    ) -> None:
         self._module = module  # a function alone does not keep its variables alive
         self._contract = contract
+        self._places = places
         self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
         self._sizes = [2**power for power in range(max_batch.bit_length()) if 2**power < max_batch] + [max_batch]
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
         self._xla = xla
+        self._indexed = indexed
         self._encode = self._compiled("encode", self._signatures["encode"]) if xla else self._signatures["encode"]
         few = partial(self._recommend, self._candidates)
-        self._few = self._compiled("retrieve", few) if xla else self._traced("retrieve", few)
+        self._few = self._compiled("retrieve", few) if xla and not indexed else self._traced("retrieve", few)
         self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
+        if indexed:
+            pairs = TensorSpec("float32", (None, None))
+            self._inputs["best_of"] = {**self._inputs["score"], "query": pairs, "bonus": pairs}
+            score = self._signatures["score"]
+            hot = tf.function(score, jit_compile=True, autograph=False) if xla else score
+            self._best_of = {
+                count: self._traced("best_of", partial(self._recommend_of, count, function))
+                for count, function in ((contract.retrieval_size, score), (self._candidates, hot))
+            }
 
     def __contains__(self, name: str) -> bool:
         """Whether the artifact has a signature."""
@@ -63,6 +86,8 @@ class Functions:
         """
         if count > self._candidates:
             return _run(self._all, self._cast("retrieve", arrays))
+        if self._indexed:
+            return _run(self._few, self._cast("retrieve", arrays))
         if self._xla:  # which has compiled a row of its own for each state
             shape = (len(arrays["state"]), arrays["allowed"].shape[1])
             arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
@@ -72,10 +97,36 @@ class Functions:
         """How many of those who wait to compute together; see :func:`filling`."""
         return filling(self._sizes, waiting) if self._xla else waiting
 
+    def reach(self, count: int) -> int:
+        """How many items are recommended where so many are wanted: sizes are fixed, so that no graph is made anew."""
+        return self._candidates if count <= self._candidates else self._contract.retrieval_size
+
+    def recommend_of(self, arrays: Arrays, count: int) -> Arrays:
+        """What :meth:`recommend` returns, with the best of ``candidates`` [B, C] instead of the best of the catalogue.
+
+        Beside them are ``score``'s other inputs, the ``query`` [B, width], and what the history adds to each candidate,
+        ``bonus`` [B, C]. PAD is no candidate; C is at least :meth:`reach`.
+        """
+        reach, inputs = self.reach(count), self._cast("best_of", arrays)
+        return (
+            self._sized(self._best_of[reach], inputs)
+            if reach == self._candidates
+            else _run(self._best_of[reach], inputs)
+        )
+
+    def vectors(self, rows: int) -> NDArray[np.float32]:
+        """The vectors of the first ids, [rows, width]."""
+        return np.asarray(self._tables["vectors"][:rows].numpy())
+
     def by_signature(self) -> dict[str, Callable[[Arrays], Arrays]]:
         """Functions to replay golden examples with: those that requests use."""
         plain = {name: partial(self, name) for name in ("encode", "score")}
-        return {**plain, "retrieve": partial(self.recommend, count=1)}
+        return {**plain, "retrieve": self._recommend_golden}
+
+    def _recommend_golden(self, arrays: Arrays) -> Arrays:
+        """As :meth:`recommend`, with the mask of an example, which knows no newcomers."""
+        others = self._places - arrays["allowed"].shape[1]
+        return self.recommend({**arrays, "allowed": np.pad(arrays["allowed"], ((0, 0), (0, others)))}, 1)
 
     def grow(self, rows: int) -> None:
         """Make the tables of the catalogue longer by so many rows, once, before anything is compiled."""
@@ -98,7 +149,10 @@ class Functions:
                 self._run_hot(size)
         for size in ends:
             scene = self._scene(size)
-            self.recommend({**scene, "allowed": np.ones((1, contract.items), np.bool_)}, contract.retrieval_size)
+            for count in (1, contract.retrieval_size):
+                self.recommend({**scene, "allowed": np.ones((1, self._places), np.bool_)}, count)
+            if self._indexed:
+                self._run_recommend_of(scene, contract.retrieval_size)
             self("score", {**scene, "candidates": np.zeros((size, self._candidates), np.int32)})
         one = np.zeros(1, np.int32)
         empty = {
@@ -113,7 +167,15 @@ class Functions:
     def _run_hot(self, size: int) -> None:
         """Run what every request needs for so many rows."""
         self("encode", self._history(size))
-        self.recommend({**self._scene(size), "allowed": np.ones((1, self._contract.items), np.bool_)}, 1)
+        if self._indexed:
+            self._run_recommend_of(self._scene(size), 1)
+        else:
+            self.recommend({**self._scene(size), "allowed": np.ones((1, self._places), np.bool_)}, 1)
+
+    def _run_recommend_of(self, scene: Arrays, count: int) -> None:
+        shape = (len(scene["lengths"]), self._contract.retrieval_size)
+        room = {name: np.zeros(shape) for name in ("candidates", "bonus")}
+        self.recommend_of(scene | self("query", scene) | room, count)
 
     def _history(self, size: int) -> Arrays:
         """Inputs of ``encode``."""
@@ -131,10 +193,22 @@ class Functions:
 
     def _recommend(self, count: int, **tensors: Any) -> Tensors:
         found = self._signatures["retrieve"](**tensors)
-        items = found["items"][:, :count]
         scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
-        scored = self._signatures["score"](**scene, candidates=items)
-        return {"items": items, "scores": found["scores"][:, :count], **scored}
+        items = found["items"][:, :count]
+        return {
+            "items": items,
+            "scores": found["scores"][:, :count],
+            **self._signatures["score"](**scene, candidates=items),
+        }
+
+    def _recommend_of(
+        self, count: int, score: Callable[..., Tensors], candidates: Any, query: Any, bonus: Any, **scene: Any
+    ) -> Tensors:
+        vectors = tf.gather(self._tables["vectors"], candidates)  # [B, C, width]
+        scores = tf.linalg.matvec(vectors, query) + bonus
+        best = tf.math.top_k(tf.where(candidates == PAD, -float("inf"), scores), count)
+        items = tf.gather(candidates, best.indices, batch_dims=1)
+        return {"items": items, "scores": best.values, **score(**scene, candidates=items)}
 
     def _traced(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
         """One graph for all sizes of a batch, of a function with the inputs of a signature."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,9 +19,12 @@ from app.errors import StartupError
 from app.metrics import Metrics
 from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
+from app.runtime.index import Index
+from app.runtime.nearby import Nearby
+from app.selection import Allowed, masks
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
-from models.contract import FIRST, UNKNOWN
+from models.contract import UNKNOWN
 from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
 from models.vocabulary import Ids
@@ -39,13 +43,20 @@ class Runtime:
     """
 
     def __init__(
-        self, artifact: Artifact, functions: Functions, device: str, settings: Settings, metrics: Metrics
+        self,
+        artifact: Artifact,
+        functions: Functions,
+        nearby: Nearby | None,
+        device: str,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self.artifact = artifact
         self.device = device
         self._functions = functions
+        self._nearby = nearby
         self._contract = artifact.contract
-        self._everything = np.arange(artifact.contract.items) >= FIRST
+        self.places = artifact.contract.items + settings.newcomers
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
         common: dict[str, Any] = {
             "max_batch": settings.max_batch,
@@ -70,9 +81,9 @@ class Runtime:
         self._explain = Batcher(
             "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
         )
-        # A seat for each newcomer that a batch can have, and one for each of an explanation.
-        self._explain_seats = artifact.contract.items + rows
-        functions.grow(rows + TURN)
+        # A seat for each guest that a batch can have, and one for each of an explanation.
+        self._explain_seats = self.places + rows
+        functions.grow(settings.newcomers + rows + TURN)
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -94,8 +105,15 @@ class Runtime:
                 f"TensorFlow cannot load {artifact.saved_model}: {str(error).splitlines()[0]}"
             ) from error
         verify_signatures(module, artifact.contract)
-        functions = Functions(module, artifact.contract, settings.candidates, settings.max_batch, xla=settings.xla)
-        runtime = cls(artifact, functions, device, settings, metrics)
+        contract, nearby = artifact.contract, None
+        places = contract.items + settings.newcomers
+        indexed = "query" in module.signatures and 0 < settings.index_from <= len(artifact.vocabulary)
+        functions = Functions(
+            module, contract, settings.candidates, settings.max_batch, places, xla=settings.xla, indexed=indexed
+        )
+        if indexed:
+            nearby = Nearby(Index(functions.vectors(contract.items)), functions, places)
+        runtime = cls(artifact, functions, nearby, device, settings, metrics)
         functions.warm_up()
         try:
             replay(artifact.golden(), artifact.contract, artifact.vocabulary, functions.by_signature())
@@ -121,7 +139,7 @@ class Runtime:
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[np.bool_] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
@@ -142,7 +160,7 @@ class Runtime:
     ) -> dict[str, NDArray[Any]]:
         """For each target its probability, for each value its expectation, of C candidates: each of shape [C].
 
-        Candidates are internal ids; V + i, beyond the vocabulary, stands for ``newcomers[i]``, judged by its content.
+        Candidates are internal ids; ``places`` + i stands for ``newcomers[i]``, judged by its content.
         """
         turns = [
             await self._score.submit(
@@ -151,6 +169,12 @@ class Runtime:
             for start in range(0, max(1, len(candidates)), TURN)
         ]
         return {name: np.concatenate([turn[name] for turn in turns]) for name in turns[0]}
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """Let newcomers to the catalogue be recommended; see :meth:`app.model.Model.seat`."""
+        loop = asyncio.get_running_loop()
+        for first, run in jobs.runs(seats):
+            await loop.run_in_executor(self._executor, self._seat, [contents[i] for i in run], first)
 
     @property
     def explains(self) -> bool:
@@ -178,18 +202,25 @@ class Runtime:
         return list(self._functions("encode", inputs)["state"])
 
     def _run_recommend(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
-        inputs = {**jobs.stacked(batch), "allowed": jobs.masks(batch, self._everything)}
+        found = [None] * len(batch) if self._nearby is None else self._nearby.recommend(batch)
+        left = [job for job, share in zip(batch, found, strict=True) if share is None]
+        whole = iter(self._recommend_whole(left) if left else ())
+        return [next(whole) if share is None else share for share in found]
+
+    def _recommend_whole(self, batch: Sequence[jobs.Recommend]) -> list[tuple[Ids, Arrays]]:
+        """By the scores of the whole catalogue."""
+        inputs = {**jobs.stacked(batch), "allowed": masks([job.allowed for job in batch])}
         found = self._functions.recommend(inputs, max(job.wanted for job in batch))
         return jobs.shares(found, batch)
 
     def _run_score(self, batch: Sequence[jobs.Score]) -> list[Arrays]:
-        candidates, guests = jobs.seated(batch, self._contract.items, self._contract.items)
+        candidates, guests = jobs.seated(batch, self.places, self.places)
         if guests:
-            self._seat(guests, self._contract.items)
+            self._seat(guests, self.places)
         return jobs.unpadded(self._functions("score", {**jobs.stacked(batch), "candidates": candidates}), batch)
 
     def _run_explain(self, batch: Sequence[jobs.Explain]) -> list[Arrays]:
-        candidates, guests = jobs.seated(batch, self._contract.items, self._explain_seats)
+        candidates, guests = jobs.seated(batch, self.places, self._explain_seats)
         if guests:
             self._seat(guests, self._explain_seats)
         inputs = {name: np.stack([job.arrays[name] for job in batch]) for name in batch[0].arrays}

@@ -18,6 +18,7 @@ from app.catalogue import ItemContent
 from app.errors import CacheUnavailable, HistoryUnavailable, Overloaded, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
+from app.selection import Allowed, Selection
 from app.states import CachedState, Lookup
 from models.artifact import Artifact, publish
 from models.contract import FIRST, ITEM_BASE, STATE_TAIL, Behaviour, Contract, Field
@@ -81,6 +82,7 @@ class FakeRuntime:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.device = "fake"
+        self.places = CONTRACT.items  # no seats for newcomers
         self.failure: Exception | None = None
         self.hangs = False
         self.encoded: list[Arrays] = []
@@ -107,14 +109,14 @@ class FakeRuntime:
         state: NDArray[Any],
         length: int,
         moment: Moment,
-        allowed: NDArray[Any] | None,
+        allowed: Allowed,
         count: int,
         *,
         deadline: float,
     ) -> tuple[Ids, dict[str, NDArray[Any]]]:
         """See :class:`app.model.Model`."""
         ids = np.arange(FIRST, CONTRACT.items, dtype=np.int32)
-        best = ids[allowed[ids]] if allowed is not None else ids
+        best = ids[allowed.mask()[ids]]
         return best[:count], await self.score(state, length, moment, best[:count], deadline=deadline)
 
     async def score(
@@ -136,6 +138,9 @@ class FakeRuntime:
             amount[candidates == CONTRACT.items + i] = content.price
         columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": amount}
         return {name: column.astype(np.float32) for name, column in columns.items()}
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """See :class:`app.model.Model`."""
 
     async def explain(
         self,
@@ -314,16 +319,21 @@ class FakeCatalogue:
             "glove": ItemContent("Glove", ("hands",), 20.0, available=True),
         }
 
-    def title(self, item: int) -> str | None:
+    def item_id(self, name: str) -> int:
         """See :class:`app.offer.Offer`."""
-        return self.contents[VOCABULARY.item_name(item)].title
+        return VOCABULARY.item_id(name)
+
+    def label(self, item: int) -> tuple[str, str | None]:
+        """See :class:`app.offer.Offer`."""
+        name = VOCABULARY.item_name(item)
+        return name, self.contents[name].title
 
     def allowed(
         self,
         categories: Collection[str] = (),
         min_price: float | None = None,
         max_price: float | None = None,
-    ) -> NDArray[np.bool_] | None:
+    ) -> Selection:
         """See :class:`app.offer.Offer`."""
         mask = np.zeros(CONTRACT.items, np.bool_)
         for name in ITEMS:
@@ -335,7 +345,7 @@ class FakeCatalogue:
                 and (min_price is None or price >= min_price)
                 and (max_price is None or price <= max_price)
             )
-        return None if mask[FIRST:].all() else mask
+        return Selection(mask)
 
     async def find(self, item_ids: Iterable[str]) -> dict[str, ItemContent]:
         """See :class:`app.offer.Offer`."""

@@ -168,7 +168,7 @@ async def test_contributions_add_up_to_the_log_odds_that_are_served_of_newcomers
     arrays = encode_history(Scorer(log, {}).history(0, 6), log.contract)
     moment = Moment(np.full(len(log.contract.fields), 2), 5.0)
     contents = [ItemContent(None, (), 5.0), ItemContent(None, (), 9.0)]
-    ids = np.array([2, 7, log.contract.items, log.contract.items + 1], np.int32)
+    ids = np.array([2, 7, runtime.places, runtime.places + 1], np.int32)
     state = await runtime.encode(arrays, deadline=FOREVER)
     parts, scored = await asyncio.gather(
         runtime.explain(arrays, 6, moment, ids, contents, deadline=FOREVER),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue import ItemContent
-from app.jobs import Recommend, Score, masks, seated, shares, unpadded
+from app.jobs import Recommend, Score, seated, shares, unpadded
+from app.selection import Allowed, Selection, masks
 from models.encode import Moment
 
 MOMENT = Moment(np.zeros(0, np.int32), 0.0)
@@ -33,17 +34,32 @@ def test_every_candidate_finds_its_own_newcomer_and_its_own_numbers(lists: list[
     ]
 
 
-def test_masks_are_shared_where_all_allow_everything() -> None:
-    everything, few = np.ones(V, bool), np.zeros(V, bool)
-    free, strict = Recommend(STATE, 0, MOMENT, None, 3), Recommend(STATE, 0, MOMENT, few, 3)
-    assert masks([free, free], everything).shape == (1, V)
-    assert masks([free, strict], everything).tolist() == [everything.tolist(), few.tolist()]
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.lists(st.integers(0, V - 1), max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_masks_hold_what_each_request_allows_and_are_shared_where_all_allow_the_same(
+    asked: list[tuple[bool, list[int]]],
+) -> None:
+    """A request is one of two selections and the items it leaves out."""
+    selections = [Selection(np.arange(V) >= 2), Selection(np.arange(V) % 2 == 0)]
+    allowed = [Allowed(selections[even], np.array(without, np.int32)) for even, without in asked]
+    found = masks(allowed)
+    shared = len({even for even, _ in asked}) == 1 and not any(without for _, without in asked)
+    assert len(found) == (1 if shared else len(asked))
+    for row, one, (even, without) in zip(np.broadcast_to(found, (len(asked), V)), allowed, asked, strict=True):
+        want = [item for item in range(V) if (item % 2 == 0 if even else item >= 2) and item not in without]
+        assert np.flatnonzero(row).tolist() == want == [item for item in range(V) if one.has(item)]
 
 
 def test_everybody_gets_as_many_items_as_they_want_and_are_allowed() -> None:
     scores = np.array([[3.0, 2.0, 1.0], [3.0, -np.inf, -np.inf]])
     found = {"items": np.array([[5, 6, 7], [8, 9, 4]]), "scores": scores, "click": np.array([[0.5, 0.4, 0.3]] * 2)}
-    jobs = [Recommend(STATE, 0, MOMENT, None, 2), Recommend(STATE, 0, MOMENT, None, 3)]
+    every = Allowed(Selection(np.ones(V, bool)))
+    jobs = [Recommend(STATE, 0, MOMENT, every, 2), Recommend(STATE, 0, MOMENT, every, 3)]
     (first, outcomes), (second, alone) = shares(found, jobs)
     assert (first.tolist(), outcomes["click"].tolist()) == ([5, 6], [0.5, 0.4])
     assert (second.tolist(), alone["click"].tolist()) == ([8], [0.5])

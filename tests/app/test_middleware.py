@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
 from structlog.testing import capture_logs
@@ -43,7 +44,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(house:
         sent.append(message)
 
     scope = _post("/predict", content_type="application/json")
-    scope["state"] = {"predictor": None, "access": house.access}
+    scope["state"] = {"predictor": SimpleNamespace(admit=lambda deadline: None), "access": house.access}
     with capture_logs() as logged:
         await house.app(scope, receive, send)
     assert sent == []

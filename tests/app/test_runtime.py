@@ -22,6 +22,7 @@ from app.errors import StartupError
 from app.metrics import Metrics
 from app.runtime import Runtime, choose_device
 from app.runtime.functions import Functions
+from app.selection import Allowed, Selection
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact, publish
 from models.contract import FIRST
@@ -47,6 +48,17 @@ def scene(runtime: Runtime, items: list[int]) -> dict[str, np.ndarray]:
     return encode_history(to_history(events, artifact.vocabulary, artifact.contract), artifact.contract)
 
 
+def in_vocabulary(runtime: Runtime) -> np.ndarray:
+    """A mask of the vocabulary, over all that the model has rows for."""
+    ids = np.arange(runtime.places)
+    return (ids >= FIRST) & (ids < runtime.artifact.contract.items)
+
+
+def every(runtime: Runtime) -> Allowed:
+    """All items of the vocabulary."""
+    return Allowed(Selection(in_vocabulary(runtime)))
+
+
 async def outcomes(runtime: Runtime, items: list[int], candidates: list[int]) -> dict[str, np.ndarray]:
     state = await runtime.encode(scene(runtime, items), deadline=FOREVER)
     moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
@@ -66,15 +78,15 @@ async def test_requests_computed_together_get_what_they_get_alone(runtime: Runti
 async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_allows_all(runtime: Runtime) -> None:
     state = await runtime.encode(scene(runtime, [7, 8]), deadline=FOREVER)
     moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
-    allowed = np.zeros(runtime.artifact.contract.items, bool)
-    allowed[[30, 40]] = True
-    (few, _), (every, outcomes) = await asyncio.gather(
-        runtime.recommend(state, 2, moment, allowed, 100, deadline=FOREVER),
-        runtime.recommend(state, 2, moment, None, 100, deadline=FOREVER),
+    mask = np.zeros(runtime.places, bool)
+    mask[[30, 40]] = True
+    (few, _), (all_of_them, outcomes) = await asyncio.gather(
+        runtime.recommend(state, 2, moment, Allowed(Selection(mask)), 100, deadline=FOREVER),
+        runtime.recommend(state, 2, moment, every(runtime), 100, deadline=FOREVER),
     )
     assert set(few.tolist()) == {30, 40}
-    assert (every >= FIRST).all()
-    assert len(set(every.tolist())) == len(every) == len(outcomes["click"]) == 100
+    assert (all_of_them >= FIRST).all()
+    assert len(set(all_of_them.tolist())) == len(all_of_them) == len(outcomes["click"]) == 100
 
 
 async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_begins_with_the_same(
@@ -83,8 +95,8 @@ async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_beg
     """Compiled in one for up to 100 items, as it was saved for more, and scored by name: the same numbers."""
     state = await runtime.encode(scene(runtime, [7, 8, 9]), deadline=FOREVER)
     moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
-    few, outcomes = await runtime.recommend(state, 3, moment, None, 100, deadline=FOREVER)
-    many, more = await runtime.recommend(state, 3, moment, None, 200, deadline=FOREVER)
+    few, outcomes = await runtime.recommend(state, 3, moment, every(runtime), 100, deadline=FOREVER)
+    many, more = await runtime.recommend(state, 3, moment, every(runtime), 200, deadline=FOREVER)
     scored = await runtime.score(state, 3, moment, few, deadline=FOREVER)
     assert (len(few), len(many)) == (100, 200)
     assert len(set(few.tolist()) - set(many[:102].tolist())) == 0  # equal scores may change places
@@ -105,7 +117,9 @@ async def test_no_size_of_a_batch_is_traced_under_traffic(runtime: Runtime, monk
     state = np.zeros(contract.state_shape, contract.state_dtype)
     moment = Moment(np.zeros(len(contract.fields), np.int32), 0.0)
     for together in (1, 2, 3, 5, 7):
-        wanted = (runtime.recommend(state, 0, moment, None, n, deadline=FOREVER) for n in (10, 200) * together)
+        wanted = (
+            runtime.recommend(state, 0, moment, every(runtime), n, deadline=FOREVER) for n in (10, 200) * together
+        )
         assert all(len(items) >= 10 for items, _ in await asyncio.gather(*wanted))
 
 
@@ -120,7 +134,7 @@ async def ask(runtime: Runtime, request: tuple[int, int, int]) -> dict[str, np.n
     first, items, newcomers = request
     contract = runtime.artifact.contract
     state = np.zeros(contract.state_shape, contract.state_dtype)
-    candidates = [*range(first, first + items), *range(contract.items, contract.items + newcomers)]
+    candidates = [*range(first, first + items), *range(runtime.places, runtime.places + newcomers)]
     contents = [newcomer(runtime, first + i) for i in range(newcomers)]
     moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
     return await runtime.score(state, 0, moment, np.array(candidates, np.int32), contents, deadline=FOREVER)
@@ -179,7 +193,7 @@ async def test_a_request_beside_a_long_list_waits_for_a_turn_of_it_only(runtime:
 async def newcomers_scored(runtime: Runtime, contents: list[ItemContent]) -> dict[str, np.ndarray]:
     """Outcomes for items that only the catalogue knows, for somebody without a history."""
     contract = runtime.artifact.contract
-    ids = contract.items + np.arange(len(contents), dtype=np.int32)
+    ids = runtime.places + np.arange(len(contents), dtype=np.int32)
     state = np.zeros(contract.state_shape, contract.state_dtype)
     moment = Moment(np.zeros(len(contract.fields), np.int32), 1.0)
     return await runtime.score(state, 0, moment, ids, contents, deadline=FOREVER)

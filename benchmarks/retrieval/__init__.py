@@ -1,0 +1,1 @@
+"""Which approximate index retrieves best."""
