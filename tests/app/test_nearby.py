@@ -35,20 +35,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def load(root: Path, index_from: int) -> Iterator[Runtime]:
-    runtime = Runtime.load(Settings(model_root=root, model_name=SHOP.model, index_from=index_from), Metrics())
+def load(root: Path, index_from: int, xla: bool) -> Iterator[Runtime]:
+    settings = Settings(model_root=root, model_name=SHOP.model, index_from=index_from, xla=xla, max_batch=4)
+    runtime = Runtime.load(settings, Metrics())
     yield runtime
     runtime.close()
 
 
 @pytest.fixture(scope="module")
 def indexed(root: Path) -> Iterator[Runtime]:
-    yield from load(root, 1)
+    yield from load(root, 1, xla=True)
 
 
 @pytest.fixture(scope="module")
 def exact(root: Path) -> Iterator[Runtime]:
-    yield from load(root, 0)
+    yield from load(root, 0, xla=False)
 
 
 def everything(runtime: Runtime) -> Allowed:
