@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter, ValidationError
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import StreamingResponse
 
 from app.access import Needs
@@ -19,6 +20,14 @@ from app.responses import json_response, read_json
 from app.schemas import UserRequest
 from app.wire import Id
 
+
+class _Anything(PathConvertor):
+    """A path with whatever is in it; Starlette's own does not match a line break: such an id was 404, not 422."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
 router = APIRouter(
     prefix="/users",
     tags=["users"],
@@ -30,7 +39,7 @@ _ID: TypeAdapter[str] = TypeAdapter(Id)
 
 
 @router.put(
-    "/{user_id:path}",
+    "/{user_id:anything}",
     summary="Describe a user",
     response_model=DescribedResponse,
     responses={status: ERRORS[status] for status in (409, 413, 415)},
@@ -45,7 +54,7 @@ async def describe(request: Request, user_id: str, users: UsersDep) -> Response:
 
 
 @router.get(
-    "/{user_id:path}",
+    "/{user_id:anything}",
     summary="Export what is held of a user",
     response_class=Response,
     responses={
@@ -63,7 +72,7 @@ async def export(user_id: str, users: UsersDep) -> Response:
     return StreamingResponse(_lines(first, documents), media_type="application/jsonl")
 
 
-@router.delete("/{user_id:path}", summary="Erase a user", response_model=ErasedResponse)
+@router.delete("/{user_id:anything}", summary="Erase a user", response_model=ErasedResponse)
 async def erase(user_id: str, users: UsersDep, metrics: MetricsDep) -> Response:
     """Delete events, profile, exposures and cached states. For a minute nothing of this user is stored again; a 503
     means that something may be left: send the same request again."""

@@ -187,3 +187,8 @@ def test_a_pseudonym_is_what_anybody_with_the_key_computes(settings: Settings) -
     alias = alias_of(settings.model_copy(update={"pseudonym_key": SecretStr("0123456789abcdef")}))
     assert alias("u42") == "0nPbxE9PRypXawEwiGaokmtdJaLs8Mc5"
     assert alias_of(settings)("u42") == "u42"
+
+
+async def test_an_id_with_a_line_break_is_told_what_is_wrong_with_it(house: Stored) -> None:
+    response = await house.client.put("/users/a%0Ab", json={"profile": {}})
+    assert (response.status_code, response.json()["fields"][0]["field"]) == (422, "user_id")
