@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=32, ge=1, le=4096, description="Most requests computed together by the model.")
     xla: bool = Field(
         default=True,
-        description="Compile the model with XLA: predictions cost a fifth less, a model's first start takes longer.",
+        description="Compile the model with XLA: small batches get faster, a model's first start takes longer.",
     )
     queue_limit: int = Field(
         default=1024, ge=1, le=1_000_000, description="Requests that may wait for the model; more get 503."

@@ -11,7 +11,6 @@ state, through ``query``, retrieves from the catalogue.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log
 from typing import Any
 
 import keras
@@ -204,9 +203,11 @@ class Behaviour(Network):
 
 
 def age_bucket(ages: Tensor) -> Tensor:
-    """Buckets of ages in hours, any shape, as gaps have them: floor(log2(1 + seconds))."""
-    whole = tf.floor(tf.math.log(1.0 + 3600.0 * ages) / log(2))
-    return tf.cast(tf.minimum(whole, GAP_BUCKETS - 1.0), tf.int32)
+    """Buckets of ages in hours, any shape: floor(log2(1 + seconds)), one less than gaps of that length have.
+
+    By comparison: a logarithm differs in its last digit between devices, and near a bound that is another bucket.
+    """
+    return tf.raw_ops.Bucketize(input=ages, boundaries=[(2**k - 1) / 3600 for k in range(1, GAP_BUCKETS)])
 
 
 def embedding(rows: int, width: int, stddev: float = SPREAD) -> keras.layers.Embedding:

@@ -18,6 +18,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: Files that are kept, the newest; each is the code of one function for one size, about a megabyte.
 KEPT = 64
+#: The digest of a file beside it.
+SEAL = ".sha256"
 #: TensorFlow's own name for what this is about.
 FLAGS = "TF_XLA_FLAGS"
 
@@ -31,15 +33,19 @@ def remember() -> None:
 
 
 def in_turns(sizes: Sequence[int], compile: Callable[[int], None]) -> None:
-    """Call ``compile`` for each size; first for those that no other process is at, for it leaves them on disk.
-
-    Where a file on disk is damaged, all are thrown away and compiled anew.
-    """
-    folder = _folder()
-    if folder is None:
+    """Call ``compile`` for each size; first for those that no other process is at, for it leaves them on disk."""
+    if folder := _folder():
+        _throw_away_damaged(folder)
+        _share(folder, sizes, compile)
+        _prune(folder)
+    else:
         for size in sizes:
             compile(size)
-        return
+    _give_back()
+
+
+def _share(folder: Path, sizes: Sequence[int], compile: Callable[[int], None]) -> None:
+    """A lock for each size; where all that are left are taken, the first of them is waited for."""
     waiting, passed = deque(sizes), 0
     while waiting:
         size = waiting.popleft()
@@ -51,14 +57,36 @@ def in_turns(sizes: Sequence[int], compile: Callable[[int], None]) -> None:
                 passed += 1
                 continue
             passed = 0
-            try:
-                compile(size)
-            except Exception as error:  # noqa: BLE001 - TensorFlow says in many ways that it cannot read a file
-                log.warning("compiled_code_thrown_away", folder=str(folder), problem=str(error).partition("\n")[0])
-                _keep(folder, 0)
-                compile(size)
-    _keep(folder, KEPT)
-    _give_back()
+            compile(size)
+            for path in folder.glob("*.pb"):
+                if not (seal := path.with_suffix(SEAL)).exists():
+                    seal.write_text(_digest(path), encoding="ascii")
+
+
+def _throw_away_damaged(folder: Path) -> None:
+    """A process in which TensorFlow could not read a file cannot compile that function any more."""
+    for path in folder.glob("*.pb"):
+        seal = path.with_suffix(SEAL)
+        if _content(seal) != _digest(path).encode():
+            log.warning("compiled_code_thrown_away", file=str(path))
+            _remove(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """Of a file, which another process may have removed."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _remove(path: Path) -> None:
+    for one in (path, path.with_suffix(SEAL)):
+        one.unlink(missing_ok=True)
 
 
 def _folder() -> Path | None:
@@ -94,8 +122,8 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _keep(folder: Path, count: int) -> None:
+def _prune(folder: Path) -> None:
     """Remove all files of TensorFlow but the newest; another process may do so too."""
     files = {path: path.stat().st_mtime for path in folder.glob("*.pb") if path.exists()}
-    for path in sorted(files, key=lambda path: -files[path])[count:]:
-        path.unlink(missing_ok=True)
+    for path in sorted(files, key=lambda path: -files[path])[KEPT:]:
+        _remove(path)

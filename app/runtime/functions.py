@@ -56,7 +56,8 @@ class Functions:
         self._indexed = indexed
         self._encode = self._compiled("encode", self._signatures["encode"]) if xla else self._signatures["encode"]
         few = partial(self._recommend, self._candidates)
-        self._few = self._compiled("retrieve", few) if xla and not indexed else self._traced("retrieve", few)
+        self._whole = xla and not indexed  # whether `recommend` is what is asked all the time, and so compiled
+        self._few = self._compiled("retrieve", few) if self._whole else self._traced("retrieve", few)
         self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
         if indexed:
             pairs = TensorSpec("float32", (None, None))
@@ -86,11 +87,10 @@ class Functions:
         """
         if count > self._candidates:
             return _run(self._all, self._cast("retrieve", arrays))
-        if self._indexed:
+        if not self._whole:
             return _run(self._few, self._cast("retrieve", arrays))
-        if self._xla:  # which has compiled a row of its own for each state
-            shape = (len(arrays["state"]), arrays["allowed"].shape[1])
-            arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
+        shape = (len(arrays["state"]), self._places)  # XLA has compiled a row of its own for each state
+        arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
         return self._sized(self._few, self._cast("retrieve", arrays))
 
     def fill(self, waiting: int) -> int:
@@ -107,12 +107,8 @@ class Functions:
         Beside them are ``score``'s other inputs, the ``query`` [B, width], and what the history adds to each candidate,
         ``bonus`` [B, C]. PAD is no candidate; C is at least :meth:`reach`.
         """
-        reach, inputs = self.reach(count), self._cast("best_of", arrays)
-        return (
-            self._sized(self._best_of[reach], inputs)
-            if reach == self._candidates
-            else _run(self._best_of[reach], inputs)
-        )
+        function, inputs = self._best_of[self.reach(count)], self._cast("best_of", arrays)
+        return self._sized(function, inputs) if count <= self._candidates else _run(function, inputs)
 
     def vectors(self, rows: int) -> NDArray[np.float32]:
         """The vectors of the first ids, [rows, width]."""

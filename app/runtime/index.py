@@ -34,11 +34,9 @@ class Index:
         ids = np.concatenate(members)
         self._members: Ids = np.where(ids < self._count, ids, PAD).astype(np.int32)  # [blocks, BLOCK]
         width = vectors.shape[1]
-        self._search = tf.function(
-            self._best_blocks,
-            autograph=False,
-            input_signature=[tf.TensorSpec((None, width), tf.float32), tf.TensorSpec((), tf.int32)],
-        )
+        search = tf.function(self._best_blocks, autograph=False)
+        # Traced here, for a million items take a second; no request is to wait for that.
+        self._search = search.get_concrete_function(tf.TensorSpec((None, width)), tf.TensorSpec((), tf.int32))
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -56,7 +54,7 @@ class Index:
         were found.
         """
         most = min(count, len(self._members))
-        scores, blocks = (tensor.numpy() for tensor in self._search(queries, most))
+        scores, blocks = (tensor.numpy() for tensor in self._search(tf.constant(queries), tf.constant(most)))
         floor = scores[:, -1] if most < len(self._members) else np.full(len(queries), -np.inf, np.float32)
         return self._members[blocks].reshape(len(queries), -1), floor
 

@@ -32,7 +32,7 @@ def demo(
     """Show Foretell predicting: start stores, load a synthetic shop, serve the shipped model.
 
     FORETELL_REDIS_URL and FORETELL_MONGO_URL point it at real stores; what is not set is embedded.
-    It serves with one worker.
+    It serves with one worker, and does not compile the model.
     """
     from pymongo.errors import PyMongoError
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -41,16 +43,18 @@ def test_sizes_that_another_process_compiles_come_last(folder: Path) -> None:
 
 
 def test_a_damaged_file_is_thrown_away_and_compiled_anew(folder: Path) -> None:
-    (folder / "code.pb").write_bytes(b"half")
-    tries = []
+    code = folder / "code.pb"
 
     def run(size: int) -> None:
-        tries.append(size)
-        if (folder / "code.pb").exists():
-            raise ValueError("cannot parse")
+        code.write_bytes(b"whole")
 
-    compiled.in_turns([1, 2], run)
-    assert tries == [1, 1, 2]
+    compiled.in_turns([1], run)
+    compiled.in_turns([1], lambda size: None)
+    assert code.read_bytes() == b"whole"
+    code.write_bytes(b"half")
+    seen: list[bool] = []
+    compiled.in_turns([1, 2], lambda size: seen.append(code.exists()))
+    assert seen == [False, False]
 
 
 def test_what_cannot_be_compiled_is_told(folder: Path) -> None:
@@ -62,12 +66,15 @@ def test_what_cannot_be_compiled_is_told(folder: Path) -> None:
 
 
 def test_only_the_newest_files_stay(folder: Path) -> None:
-    for age in range(compiled.KEPT + 2):
-        path = folder / f"{age}.pb"
-        path.touch()
-        os.utime(path, (1e9 - age, 1e9 - age))
-    compiled.in_turns([1], lambda size: None)
-    assert {int(path.stem) for path in folder.glob("*.pb")} == set(range(compiled.KEPT))
+    def run(size: int) -> None:
+        for age in range(compiled.KEPT + 2):
+            path = folder / f"{age}.pb"
+            path.touch()
+            os.utime(path, (1e9 - age, 1e9 - age))
+
+    compiled.in_turns([1], run)
+    for kind in (".pb", compiled.SEAL):
+        assert {int(path.stem) for path in folder.glob(f"*{kind}")} == set(range(compiled.KEPT))
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +86,27 @@ def test_a_folder_that_others_may_write_to_is_not_used(folder: Path, monkeypatch
     compiled.in_turns([1, 2], done.append)
     assert done == [1, 2]
     assert not list(folder.iterdir())
+
+
+LOAD = """
+from app.metrics import Metrics
+from app.runtime import Runtime
+from app.settings import Settings
+Runtime.load(Settings(model_root="models/saved", max_batch=1, xla=True), Metrics()).close()
+"""
+
+
+def test_tensorflow_keeps_what_it_compiles_and_a_start_survives_damage(tmp_path: Path) -> None:
+    def start() -> dict[str, int]:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": ""}
+        subprocess.run([sys.executable, "-c", LOAD], check=True, env=environment)
+        return {path.name: path.stat().st_size for path in tmp_path.glob("foretell/*/*.pb")}
+
+    first = start()
+    assert len(first) == 2  # encode and recommend
+    for path in tmp_path.glob("foretell/*/*.pb"):
+        os.truncate(path, 1000)
+    assert start() == first
 
 
 @pytest.mark.parametrize(("waiting", "together"), [(1, 1), (3, 2), (7, 7), (6, 4), (8, 8), (15, 15), (13, 8), (99, 99)])

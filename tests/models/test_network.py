@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from models.baselines import Popularity
+from models.behaviour import age_bucket
+from models.contract import GAP_BUCKETS
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.encode import Arrays
@@ -161,3 +163,9 @@ def test_copy_weights_of_drawn_items_are_those_of_all_their_events() -> None:
     )
     found = copies_of(items, weights, tf.constant([9, 5, 7, 5]), 10)
     np.testing.assert_array_equal(found, [[0, 5, 2, 5], [0, 0, 3, 0]])
+
+
+def test_ages_fall_into_a_bucket_for_each_doubling() -> None:
+    hours = tf.constant([[0.0, 0.9 / 3600, 1.0 / 3600, 1.0, 24.0, 1e9]])
+    # 1 + seconds is 1, 1.9, 2, 3601 (2**11 = 2048), 86401 (2**16 = 65536), and more than there are buckets
+    assert age_bucket(hours).numpy().tolist() == [[0, 0, 1, 11, 16, GAP_BUCKETS - 1]]
