@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -71,7 +72,7 @@ class Batcher(Generic[Job, Result]):
         run: computes a batch, in order; it is called on ``executor``, never on the event loop.
         max_batch: most jobs in one batch.
         fill: of so many that wait, how many (at least one) to compute together.
-        queue_limit: most jobs waiting; ``patience``: most seconds that a job may be expected to take until it is done.
+        queue_limit: most jobs waiting.
         width: rows of a job. Those of a batch are padded to its widest, so that n jobs are n times as many rows.
         max_rows: most rows in one batch, padding included; a job that is wider than that runs alone.
     """
@@ -85,7 +86,6 @@ class Batcher(Generic[Job, Result]):
         *,
         max_batch: int,
         queue_limit: int,
-        patience: float = math.inf,
         width: Callable[[Job], int] = lambda job: 1,
         max_rows: float = math.inf,
         fill: Callable[[int], int] = lambda waiting: waiting,
@@ -94,12 +94,12 @@ class Batcher(Generic[Job, Result]):
         self._executor = executor
         self._max_batch = max_batch
         self._queue_limit = queue_limit
-        self._patience = patience
         self._width = width
         self._max_rows = max_rows
         self._fill = fill
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._queued_rows = 0
+        self._inside = 0
         self._busy: asyncio.Task[None] | None = None
         self._free_at = 0.0
         self._sizes = metrics.batch_size.labels(op)
@@ -118,7 +118,8 @@ class Batcher(Generic[Job, Result]):
         """
         loop = asyncio.get_running_loop()
         now, width = loop.time(), max(self._width(job), 1)
-        self.admit(deadline, width)
+        jobs, rows = len(self._queue) + 1, self._queued_rows + width
+        self._let_in(jobs, max(self._free_at - now, 0.0) + self._takes(jobs, rows), deadline - now)
         waiting = _Waiting[Job, Result](job, width, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_rows += width
@@ -126,27 +127,39 @@ class Batcher(Generic[Job, Result]):
             self._busy = loop.create_task(self._drain())
         return await waiting.future
 
-    def admit(self, deadline: float, width: int = 1) -> None:
-        """Ask whether a job of so many rows would be let in now.
+    def admit(self, deadline: float) -> None:
+        """Raises Overloaded where a job of one row that came now would be done, after all that are inside, too late."""
+        jobs = self._inside + 1
+        self._let_in(jobs, self._takes(jobs, jobs), deadline - asyncio.get_running_loop().time())
 
-        Raises:
-            Overloaded: it would not; see :meth:`submit`.
+    @contextmanager
+    def admitted(self, deadline: float) -> Iterator[None]:
+        """While a job is prepared and done: who comes meanwhile counts it, though it does not wait in the queue yet.
+
+        Under overload hundreds arrive in one turn of the loop; none of them would see the others. Raises Overloaded
+        like :meth:`admit`.
         """
-        if len(self._queue) >= self._queue_limit:
+        self.admit(deadline)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    def _let_in(self, jobs: int, wait: float, left: float) -> None:
+        """Raise Overloaded where the last of so many jobs, done in ``wait`` seconds, is one too many or too late."""
+        if jobs > self._queue_limit:
             raise Overloaded("The model has more requests than it can answer in time; try again in a second.")
-        now = asyncio.get_running_loop().time()
         # Somebody is always let in, so that a fit that one slow batch has spoilt meets quick ones again.
-        if self._queue and (wait := self._expected(now, width)) > min(self._patience, deadline - now):
+        if jobs > 1 and wait > left:
             raise Overloaded(
                 "The requests that wait for the model already take longer than this one may.",
                 retry_after=max(1, math.ceil(wait)),
             )
 
-    def _expected(self, now: float, width: int) -> float:
-        """Seconds until a job that comes now would be done: what runs, what waits, and the job itself."""
-        jobs, rows = len(self._queue) + 1, self._queued_rows + width
-        batches = math.ceil(max(jobs / self._max_batch, rows / self._max_rows))
-        return max(self._free_at - now, 0.0) + self.time(rows, batches)
+    def _takes(self, jobs: int, rows: int) -> float:
+        """Seconds for so many jobs, one batch after the other."""
+        return self.time(rows, math.ceil(max(jobs / self._max_batch, rows / self._max_rows)))
 
     async def _drain(self) -> None:
         """Run batches until nobody waits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -31,7 +32,11 @@ class Model(Protocol):
         ...
 
     def admit(self, deadline: float) -> None:
-        """Raises Overloaded where a request that comes now would be refused after all that is done for it first."""
+        """Raises Overloaded where there are too many requests inside already."""
+        ...
+
+    def admitted(self, deadline: float) -> AbstractContextManager[None]:
+        """Around all that is done for a request, which is inside meanwhile. Raises Overloaded like :meth:`admit`."""
         ...
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:

@@ -68,9 +68,13 @@ class Predictor:
 
         Raises:
             InvalidPayload: the request names what the model does not have.
-            Overloaded: the model's queue is full.
+            Overloaded: there are too many requests.
             DeadlineExceeded: the answer was not ready in time.
         """
+        with self._model.admitted(deadline):
+            return await self._predict(request, request_id, deadline)
+
+    async def _predict(self, request: PredictRequest, request_id: str, deadline: float) -> Answer:
         start, now = time.perf_counter(), self._clock()
         check(request, self._contract, self._settings, self._model.explains)
         degraded = Degraded()

@@ -3,7 +3,7 @@
 A history is a causal Transformer over events (:mod:`models.encoder`); every event is its item's vector plus type, time
 gap and value. Distance enters attention as a learned bias, never as an absolute slot, so that what a window teaches
 about its k-th event holds for the k-th event from the end of any history. A candidate attends to the encoded history
-(with an empty slot to look at when nothing fits), meets it and the context in products, crosses and exact match
+(with an empty slot to look at when nothing fits), meets it and the context in products of all degrees and exact match
 features (:mod:`models.interactions`), and leaves as one logit a target and one log of a middle size a value. The same
 state, through ``query``, retrieves from the catalogue.
 """
@@ -33,7 +33,8 @@ class BehaviourConfig:
     """The Transformer, what judges candidates, and how retrieval learns.
 
     Attributes:
-        crosses: cross layers among the features of a decision; ``hidden`` sizes of the deep part beside them.
+        products: how often factors of ``rank`` numbers, made of the features of a decision, are multiplied; ``hidden``:
+            sizes of the deep part beside them.
         head_dropout: of the deep part; ``input_dropout`` of the features of a decision.
         negatives: items drawn for the retrieval loss of each step; 0 compares with the whole catalogue.
         retrieval_weight: share of the retrieval loss beside the targets' and values'.
@@ -41,7 +42,8 @@ class BehaviourConfig:
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    crosses: int = 2
+    products: int = 2
+    rank: int = 16
     hidden: tuple[int, ...] = (64, 32)
     head_dropout: float = 0.1
     input_dropout: float = 0.0
@@ -70,9 +72,9 @@ def prior_l2(decisions: int) -> float:
 #: tiny: CI and the shipped model; small: a laptop; base and large: a GPU.
 SIZES = {
     "tiny": BehaviourConfig(),
-    "small": BehaviourConfig(EncoderConfig(width=64, layers=2), hidden=(128, 64)),
-    "base": BehaviourConfig(EncoderConfig(width=128, layers=3, heads=4), crosses=3, hidden=(256, 128)),
-    "large": BehaviourConfig(EncoderConfig(width=256, layers=6, heads=8), crosses=3, hidden=(512, 256)),
+    "small": BehaviourConfig(EncoderConfig(width=64, layers=2)),
+    "base": BehaviourConfig(EncoderConfig(width=128, layers=3, heads=4), products=3, rank=32, hidden=(256, 128)),
+    "large": BehaviourConfig(EncoderConfig(width=256, layers=6, heads=8), products=3, rank=64, hidden=(512, 256)),
 }
 
 
@@ -106,11 +108,9 @@ class Behaviour(Network):
         self.standardise = Standardise(matches + ITEM_NUMBERS + AFFINITIES)
         self.standardise_totals = Standardise(totals)
         self.interactions = Interactions(
-            4 * width + matches + ITEM_NUMBERS + AFFINITIES,
-            (1 + len(contract.fields)) * width + totals,
             len(contract.targets) + len(contract.values),
-            rank=width,
-            layers=config.crosses,
+            rank=config.rank,
+            products=config.products,
             hidden=config.hidden,
             dropout=config.head_dropout,
             input_dropout=config.input_dropout,
@@ -160,7 +160,7 @@ class Behaviour(Network):
         wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
         own = [vectors, wanted, vectors * wanted, vectors * user, self.standardise(facts)]
         shared = [user, *fields, self.standardise_totals(totals)]
-        logits = self.interactions(tf.concat(own, axis=-1), tf.concat(shared, axis=-1), training=training)
+        logits = self.interactions(own, shared, training=training)
         return self.sized(items, logits) if self.contract.values else logits
 
     def sized(self, items: Tensor, logits: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
-"""Feature interactions: explicit crosses beside a deep part, for decisions in which the context says much."""
+"""Feature interactions: explicit products beside a deep part, for decisions in which the context says much."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -13,77 +15,67 @@ Tensor = Any
 
 
 class Interactions(keras.layers.Layer):  # type: ignore[misc]
-    """Low-rank cross layers and a deep network side by side (DCN-V2, Wang et al. 2021), down to a few logits.
+    """Products of low rank and a deep network side by side, down to a few logits.
+
+    The features enter once, through one matrix: into ``products + 1`` factors of ``rank`` numbers, into the deep part,
+    and straight into the logits. Factors multiplied one after the other are polynomials of the features of degree 2, 3,
+    .. (a CP decomposition of their coefficients: Blondel et al. 2016; Chrysos et al. 2020). They reach what the cross
+    layers of DCN-V2 (Wang et al. 2021) reach with matrices of that rank, and cost one pass over the features in the
+    place of two a layer (docs/decisions/0015).
 
     Args:
-        own: number of features that each candidate has for itself.
-        shared: number of features that all candidates of one moment have in common.
         outputs: number of logits.
-        rank: of the cross layers' matrices; ``layers`` crosses reach products of ``layers + 1`` features.
-        hidden: sizes of the deep part's layers.
+        rank: numbers in a factor; ``products`` multiplications reach products of ``products + 1`` features.
+        hidden: sizes of the deep part's layers, at least one.
         dropout: after every hidden layer; ``input_dropout``: of the features themselves.
     """
 
     def __init__(
         self,
-        own: int,
-        shared: int,
         outputs: int,
         *,
         rank: int,
-        layers: int,
+        products: int,
         hidden: tuple[int, ...],
         dropout: float,
         input_dropout: float,
     ) -> None:
         super().__init__()
-        self.own = own
-        self.down = [keras.layers.Dense(rank, use_bias=False) for _ in range(layers)]
-        # Crosses begin as nothing: products of unscaled features are long-tailed, and would upset the first steps.
-        self.up = [keras.layers.Dense(own + shared, kernel_initializer="zeros") for _ in range(layers)]
-        self.deep = [keras.layers.Dense(size, activation="gelu") for size in hidden]
+        self.widths = [*[rank] * (products + 1 if products else 0), hidden[0], outputs]
+        self.entry = keras.layers.Dense(sum(self.widths), kernel_initializer=self._begin)
+        self.deep = [keras.layers.Dense(size, activation="gelu") for size in hidden[1:]]
         self.drop, self.drop_inputs = Dropout(dropout), Dropout(input_dropout)
-        self.head = keras.layers.Dense(outputs)
+        self.head = keras.layers.Dense(outputs, use_bias=False)
 
-    def call(self, own: Tensor, shared: Tensor, training: bool = False) -> Tensor:
-        """Features [B, D, own] and [B, D or 1, shared] -> logits [B, D, outputs]."""
-        if shared.shape[1] == 1 and own.shape[1] != 1:
-            return self._one_moment(own, shared)
-        features = self.drop_inputs(tf.concat([own, shared], axis=-1), training=training)
-        crossed = features
-        for down, up in zip(self.down, self.up, strict=True):
-            crossed = features * up(down(crossed)) + crossed
-        deep = features
+    def _begin(self, shape: tuple[int, int], dtype: Any = None) -> Tensor:
+        """Products begin as nothing: those of unscaled features are long-tailed, and would upset the first steps."""
+        factors = len(self.widths) - 2
+        blocks = [
+            tf.zeros((shape[0], width), dtype)
+            if 0 < place < factors
+            else keras.initializers.GlorotUniform()((shape[0], width), dtype)
+            for place, width in enumerate(self.widths)
+        ]
+        return tf.concat(blocks, axis=1)
+
+    def call(self, own: Sequence[Tensor], shared: Sequence[Tensor], training: bool = False) -> Tensor:
+        """Features that each candidate has for itself, [B, D, w] each, and those of its moment, [B, D or 1, w] each, to
+        logits [B, D, outputs]. What all candidates share is multiplied once."""
+        parts = [self.drop_inputs(part, training=training) for part in (*own, *shared)]
+        ends = [0]
+        for part in parts:
+            ends.append(ends[-1] + part.shape[-1])
+        if not self.entry.built:
+            self.entry.build((None, ends[-1]))
+        kernel = tf.convert_to_tensor(self.entry.kernel)
+        products = [tf.matmul(part, kernel[a:b]) for part, (a, b) in zip(parts, pairwise(ends), strict=True)]
+        moment = sum(products[len(own) :], tf.convert_to_tensor(self.entry.bias))
+        *factors, deep, logits = tf.split(sum(products[: len(own)]) + moment, self.widths, axis=-1)
+        met, product = [], None
+        for factor in factors:
+            product = factor if product is None else product * factor
+            met.append(product)
+        deep = self.drop(keras.activations.gelu(deep), training=training)
         for layer in self.deep:
             deep = self.drop(layer(deep), training=training)
-        return self.head(tf.concat([crossed, deep], axis=-1))
-
-    def _one_moment(self, own: Tensor, shared: Tensor) -> Tensor:
-        """The same function where the candidates share a moment, shared [B, 1, m], as in serving; without dropout.
-
-        A cross layer adds ``features * (U z + b)``. Of the shared features a candidate's crosses are thus
-        ``shared * (1 + sum b)`` plus ``shared * U z`` for each layer's z [B, D, rank], and a matrix K that follows
-        meets the latter as ``z (U diag(shared) K)``, with one small matrix a moment in place of long rows a candidate.
-        """
-        crossed, common = own, shared
-        before: list[tuple[Tensor, Tensor]] = []  # z [B, D, rank] and U * shared [B, rank, m] of the crosses so far
-
-        def times(kernel: Tensor) -> Tensor:
-            """The crossed features [B, D, own + m], times a kernel [own + m, q]."""
-            product = tf.matmul(crossed, kernel[: self.own]) + tf.matmul(common, kernel[self.own :])
-            return product + sum(tf.matmul(z, tf.matmul(up, kernel[self.own :])) for z, up in before)
-
-        for down, up in zip(self.down, self.up, strict=True):
-            z = times(down.kernel)
-            kernel, bias = tf.convert_to_tensor(up.kernel), tf.convert_to_tensor(up.bias)
-            crossed = own * (tf.matmul(z, kernel[:, : self.own]) + bias[: self.own]) + crossed
-            common = shared * bias[self.own :] + common
-            before.append((z, kernel[:, self.own :] * shared))
-        entry = tf.convert_to_tensor(self.deep[0].kernel)
-        deep = tf.matmul(own, entry[: self.own]) + tf.matmul(shared, entry[self.own :]) + self.deep[0].bias
-        deep = self.deep[0].activation(deep)
-        for layer in self.deep[1:]:
-            deep = layer(deep)
-        head = tf.convert_to_tensor(self.head.kernel)
-        width = self.own + shared.shape[-1]
-        return times(head[:width]) + tf.matmul(deep, head[width:]) + self.head.bias
+        return logits + self.head(tf.concat([*met[1:], deep], axis=-1))

@@ -42,8 +42,9 @@ async def predict(request: Request) -> Response:
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
     predictor: Predictor = request.state.predictor
-    deadline = _deadline(request, request.app.state.settings)
-    predictor.admit(deadline)
+    settings: Settings = request.app.state.settings
+    deadline = _deadline(request, settings)
+    predictor.admit(min(deadline, after(settings.queue_ms)))
     question = await _read(request, PredictRequest, deadline)
     return json_response(await predictor.predict(question, request.scope[REQUEST_ID], deadline))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,7 @@ class Runtime:
         self._contract = artifact.contract
         self.places = artifact.contract.items + settings.newcomers
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
-        common: dict[str, Any] = {
-            "max_batch": settings.max_batch,
-            "queue_limit": settings.queue_limit,
-            "patience": settings.queue_ms / 1000,
-        }
+        common: dict[str, Any] = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
         self._recommend = Batcher(
             "recommend", self._run_recommend, self._executor, metrics, fill=functions.fill, **common
@@ -129,6 +126,10 @@ class Runtime:
     def admit(self, deadline: float) -> None:
         """See :meth:`app.model.Model.admit`."""
         self._recommend.admit(deadline)
+
+    def admitted(self, deadline: float) -> AbstractContextManager[None]:
+        """See :meth:`app.model.Model.admitted`."""
+        return self._recommend.admitted(deadline)
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """The state, shape [L, width], of one user's inputs, each of shape [L]."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,11 @@ class FakeRuntime:
         """See :class:`app.model.Model`."""
         if self.overloaded:
             raise Overloaded("Too many.", retry_after=3)
+
+    def admitted(self, deadline: float) -> AbstractContextManager[None]:
+        """See :class:`app.model.Model`."""
+        self.admit(deadline)
+        return nullcontext()
 
     async def encode(self, arrays: Arrays, *, deadline: float) -> NDArray[Any]:
         """See :class:`app.model.Model`."""

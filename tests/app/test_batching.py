@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_no_batch_is_expected_to_take_less_than_nothing(batches: list[tuple[int,
 async def test_who_cannot_be_answered_in_time_is_refused_at_the_door(executor: ThreadPoolExecutor) -> None:
     """A batch of one takes a second: two wait, so a third would be done after four, one running included."""
     model = Model()
-    doubler = Batcher("double", model, executor, Metrics(), max_batch=1, queue_limit=100, patience=5.5)
+    doubler = Batcher("double", model, executor, Metrics(), max_batch=1, queue_limit=100)
     doubler.time.observe(1, 1.0)
     model.gate.clear()
     loop = asyncio.get_running_loop()
@@ -184,11 +185,25 @@ async def test_who_cannot_be_answered_in_time_is_refused_at_the_door(executor: T
     tasks.append(asyncio.create_task(doubler.submit(4, deadline=loop.time() + 30)))
     tasks.append(asyncio.create_task(doubler.submit(5, deadline=FOREVER)))
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded):  # it would be done after six, and patience ends before
-        doubler.admit(FOREVER)
+    with pytest.raises(Overloaded):  # it would be done after six
+        await doubler.submit(6, deadline=loop.time() + 5.5)
     model.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4, 8, 10]
     assert model.batches == [[0], [1], [2], [4], [5]]
+
+
+async def test_those_inside_count_before_they_wait(executor: ThreadPoolExecutor) -> None:
+    """A batch of two takes a second: with two seconds left four are let in, and another when one has left."""
+    doubler = Batcher("double", Model(), executor, Metrics(), max_batch=2, queue_limit=100)
+    doubler.time.observe(2, 1.0)
+    soon = asyncio.get_running_loop().time() + 2.1
+    with ExitStack() as inside:
+        for _ in range(3):
+            inside.enter_context(doubler.admitted(soon))
+        with doubler.admitted(soon), pytest.raises(Overloaded), doubler.admitted(soon):
+            pytest.fail("let in")
+        with doubler.admitted(soon):
+            pass
 
 
 async def test_a_spoilt_fit_lets_somebody_in_and_mends(executor: ThreadPoolExecutor) -> None:

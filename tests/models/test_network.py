@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from models.baselines import Popularity
 from models.behaviour import age_bucket
+from models.calibrators import sigmoid
 from models.contract import GAP_BUCKETS
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
@@ -96,7 +97,7 @@ def test_a_prefix_in_a_window_scores_as_the_same_events_do_when_served(network: 
                 candidates=tf.constant(batch["candidates"][row, d][None, None]),
             )
             for i, target in enumerate(network.contract.targets):
-                want = 1 / (1 + np.exp(-trained[row, d, i]))
+                want = float(sigmoid(trained[row, d, i]))
                 assert float(scored[target][0, 0]) == pytest.approx(want, abs=2e-3)  # the state is float16
             checked += 1
     assert checked > 20
