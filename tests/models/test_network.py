@@ -27,7 +27,7 @@ def network(request: pytest.FixtureRequest, log: Log) -> Network:
     network = build_network(log.contract, log.content, TrainConfig(model=request.param))
     build_variables(network)
     rng = np.random.default_rng(0)
-    network.set_weights([w + rng.normal(0, 0.1, w.shape) for w in network.get_weights()])
+    network.set_weights([w + rng.normal(0, 0.04, w.shape) for w in network.get_weights()])
     return network
 
 
