@@ -72,7 +72,7 @@ def prior_l2(decisions: int) -> float:
 #: tiny: CI and the shipped model; small: a laptop; base and large: a GPU.
 SIZES = {
     "tiny": BehaviourConfig(),
-    "small": BehaviourConfig(EncoderConfig(width=64, layers=2)),
+    "small": BehaviourConfig(EncoderConfig(width=64, layers=2), rank=32),
     "base": BehaviourConfig(EncoderConfig(width=128, layers=3, heads=4), products=3, rank=32, hidden=(256, 128)),
     "large": BehaviourConfig(EncoderConfig(width=256, layers=6, heads=8), products=3, rank=64, hidden=(512, 256)),
 }
