@@ -106,7 +106,7 @@ class Needs(SecurityBase):
         """Let the request in. What arrived on the port of operations is not asked."""
         if request.scope.get(OPS):
             return
-        access = cast(Access, request.state.access)
+        access = cast(Access, request.scope["state"]["access"])  # request.state would be made anew
         address = request.client.host if request.client else ""
         if not await access.admit(request.headers.get("authorization"), self.scope, address):
             request.scope[DEGRADED] = "limits"

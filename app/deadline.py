@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from app.errors import DeadlineExceeded
 
@@ -14,17 +13,26 @@ def after(milliseconds: float) -> float:
     return asyncio.get_running_loop().time() + milliseconds / 1000
 
 
-@asynccontextmanager
-async def within(deadline: float) -> AsyncIterator[None]:
-    """Cancel the body when the deadline passes. Never wrap a Redis command in it: those have their own timeout.
+class within:
+    """An async context whose body is cancelled when the deadline passes. Never wrap a Redis command in it: those have
+    their own timeout.
 
     Raises:
         DeadlineExceeded: the deadline passed, before or during the body.
     """
-    try:
-        async with asyncio.timeout_at(deadline) as timeout:
-            yield
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-        raise DeadlineExceeded("The answer was not ready within FORETELL_DEADLINE_MS; try again.") from None
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, deadline: float) -> None:
+        self._timeout = asyncio.timeout_at(deadline)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise DeadlineExceeded("The answer was not ready within FORETELL_DEADLINE_MS; try again.") from None

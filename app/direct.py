@@ -1,49 +1,142 @@
-"""The short way to the routes that are asked all the time."""
+"""The short way to the route that is asked all the time: nothing between the server and the endpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
-from starlette.requests import Request
+import structlog
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import ForetellError, respond
+from app.errors import ForetellError, Internal, RequestTooSlow, respond
+from app.metrics import Metrics
+from app.middleware import ARRIVED, CLIENT_CLOSED, DEGRADED, REQUEST_ID, observe, request_id_of, too_large
+from app.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What metrics read off the scope of a request that was routed."""
+    """What metrics and log read off the scope of a request that was routed."""
 
     path: str
 
 
-class DirectMiddleware:
-    """Calls an endpoint without the framework in between: no matching of paths, no resolving of dependencies.
+class Service(FastAPI):
+    """The application; ``POST path`` goes to ``direct`` where that takes it, and all else FastAPI's own way."""
 
-    That costs a request about as much as everything else that happens on the event loop (docs/decisions/0012). The same
-    endpoints stand as routes of FastAPI, which documents them and answers other methods.
-
-    Args:
-        endpoints: by method and path; each does all that its route does, its key included.
-    """
-
-    def __init__(self, app: ASGIApp, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
-        self.app = app
-        self.endpoints = {key: (endpoint, Route(key[1])) for key, endpoint in endpoints.items()}
+    direct: Direct | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; what has no endpoint here passes through."""
-        found = self.endpoints.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if found is None:
-            await self.app(scope, receive, send)
-            return
-        endpoint, scope["route"] = found
+        """Handle one request, or the lifespan."""
+        if self.direct is not None and self.direct.takes(scope):
+            scope["app"] = self
+            await self.direct(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+class Direct:
+    """Calls an endpoint and does in one function what the middleware does in eight (docs/decisions/0012).
+
+    The request id, metrics, the limits of body and time, the last resort for errors, and the closing of connections
+    while the service drains are here as they are there; pages of other origins and the port of operations take the long
+    way. The endpoint stands as a route of FastAPI too, which documents it and answers other methods.
+
+    Args:
+        path: of the route; ``endpoint`` does all that it does, its key included.
+    """
+
+    def __init__(self, path: str, endpoint: Endpoint, settings: Settings, metrics: Metrics) -> None:
+        self._path = path
+        self._route = Route(path)
+        self._endpoint = endpoint
+        self._metrics = metrics
+        self._limit = settings.body_limit_bytes
+        self._ops_port = settings.ops_port
+        self._origins = bool(settings.origins)
+        # A request is late before it is slow where the deadline comes first; then nobody needs another clock.
+        self._seconds = settings.receive_seconds
+        self._slow = settings.receive_seconds * 1000 < settings.deadline_ms
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request is for here."""
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+            return False
+        if self._ops_port is not None and (scope.get("server") or ("", None))[1] == self._ops_port:
+            return False
+        return not self._origins or all(name != b"origin" for name, _ in scope["headers"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        scope[ARRIVED] = time.perf_counter()
+        scope["route"] = self._route
+        scope[REQUEST_ID] = request_id = request_id_of(scope["headers"])
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        self._metrics.in_flight.inc()
+        status = CLIENT_CLOSED  # until there is an answer
         try:
-            response = await endpoint(Request(scope, receive))
+            response = await self._answer(scope, self._limited(scope, receive))
+            status = response.status_code
+            await self._send(scope, response, send)
+        except ClientDisconnect:
+            log.debug("client_disconnected")
+        finally:
+            self._metrics.in_flight.dec()
+            observe(self._metrics, scope, status)
+            structlog.contextvars.reset_contextvars(**bound)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        """The endpoint's answer, or that of its error. Raises ClientDisconnect."""
+        try:
+            length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+            if not length.isdigit() or int(length[:20]) > self._limit:
+                raise too_large(self._limit)
+            return await self._endpoint(Request(scope, receive))
         except ForetellError as error:
-            response = respond(error)
-        await response(scope, receive, send)
+            return respond(error)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            log.exception("internal_error")
+            return respond(Internal())
+
+    async def _send(self, scope: Scope, response: Response, send: Send) -> None:
+        headers = [*response.raw_headers, (b"x-request-id", scope[REQUEST_ID].encode())]
+        if DEGRADED in scope:
+            headers.append((b"x-degraded", scope[DEGRADED].encode()))
+        health = scope["state"].get("health")
+        if health is not None and health.leaving:  # a client that kept the connection would send into a closing one
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """Receives a body of at most so many bytes, in at most so many seconds."""
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await (self._in_time(scope, receive) if self._slow else receive())
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise too_large(self._limit)
+            return message
+
+        return receive_limited
+
+    async def _in_time(self, scope: Scope, receive: Receive) -> Any:
+        try:
+            async with asyncio.timeout(scope[ARRIVED] + self._seconds - time.perf_counter()):
+                return await receive()
+        except TimeoutError:
+            raise RequestTooSlow.after(self._seconds) from None

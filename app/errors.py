@@ -203,6 +203,11 @@ class RequestTooSlow(ForetellError):
     status = 408
     code = "request_too_slow"
 
+    @classmethod
+    def after(cls, seconds: float) -> RequestTooSlow:
+        """The error for a request that is not here after so many seconds."""
+        return cls(f"The request did not arrive within {seconds:g} seconds; send it faster, or in parts.")
+
     @property
     def headers(self) -> dict[str, str]:
         """Closes the connection: the rest of the body would be read as the next request."""

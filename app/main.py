@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import errors, openapi
-from app.direct import DirectMiddleware
+from app.direct import Direct, Service
 from app.draining import DrainMiddleware
 from app.lifespan import State, open_state
 from app.metrics import Metrics
@@ -31,7 +31,7 @@ TAGS = [
 ]
 
 
-def create_app(settings: Settings | None = None, *, open_state: OpenState = open_state) -> FastAPI:
+def create_app(settings: Settings | None = None, *, open_state: OpenState = open_state) -> Service:
     """The service as an ASGI application.
 
     Args:
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
         async with open_state(settings, collectors) as state:
             yield state
 
-    app = FastAPI(
+    app = Service(
         title="Foretell",
         version=version("foretell"),
         description="An online prediction service: what will this user do next?",
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, open_state: OpenState = open
         app.include_router(module.router)
     errors.install(app)
     openapi.install(app)
-    app.add_middleware(DirectMiddleware, endpoints={("POST", "/predict"): predict.predict_directly})
+    app.direct = Direct("/predict", predict.predict_directly, settings, collectors)
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit_bytes)
     if settings.origins:
         app.add_middleware(

@@ -7,6 +7,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Sequence
 
 import structlog
 from starlette.datastructures import Headers
@@ -32,6 +33,12 @@ SENTENCES = (StartupError, ArtifactError, ContractError)
 #: Counted for a client that left before its answer; nginx's number.
 CLIENT_CLOSED = 499
 
+#: Request ids that are taken as they come.
+PLAIN = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+#: What an overloaded service answers.
+DELIBERATE = (503, 504)
+
 #: Methods that get a label of their own; anything else a client makes up counts as OTHER.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -52,7 +59,7 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         scope[ARRIVED] = time.perf_counter()
-        scope[REQUEST_ID] = request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        scope[REQUEST_ID] = request_id = request_id_of(scope["headers"])
         status = CLIENT_CLOSED  # until an answer begins
 
         async def send_with_id(message: Message) -> None:
@@ -78,17 +85,20 @@ class RequestMiddleware:
             await respond(Internal())(scope, receive, send_with_id)
         finally:
             self.metrics.in_flight.dec()
-            self._observe(scope, status)
+            observe(self.metrics, scope, status)
             structlog.contextvars.reset_contextvars(**bound)
 
-    def _observe(self, scope: Scope, status: int) -> None:
-        seconds = time.perf_counter() - scope[ARRIVED]
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        self.metrics.answered(route, method, status, seconds)
-        level = logging.WARNING if status >= 500 else logging.DEBUG
-        if LOGGER.isEnabledFor(level):  # asked here, because structlog only finds out after it has gathered everything
-            log.log(level, "request", route=route, method=method, status=status, ms=round(seconds * 1000, 2))
+
+def observe(metrics: Metrics, scope: Scope, status: int) -> None:
+    """Count, time and log a request that was answered."""
+    seconds = time.perf_counter() - scope[ARRIVED]
+    route = getattr(scope.get("route"), "path", "unmatched")
+    method = scope["method"] if scope["method"] in METHODS else "OTHER"
+    metrics.answered(route, method, status, seconds)
+    # What is refused on purpose is counted: a line for each would cost more than the refusal itself.
+    level = logging.WARNING if status >= 500 and status not in DELIBERATE else logging.DEBUG
+    if LOGGER.isEnabledFor(level):  # asked here, because structlog only finds out after it has gathered everything
+        log.log(level, "request", route=route, method=method, status=status, ms=round(seconds * 1000, 2))
 
 
 class BodyLimitMiddleware:
@@ -105,7 +115,7 @@ class BodyLimitMiddleware:
             return
         declared = Headers(scope=scope).get("content-length", "0")
         if not declared.isdecimal() or int(declared[:20]) > self.limit:
-            await respond(self._too_large())(scope, receive, send)
+            await respond(too_large(self.limit))(scope, receive, send)
             return
         received = 0
 
@@ -114,16 +124,18 @@ class BodyLimitMiddleware:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.limit:
-                raise self._too_large()
+                raise too_large(self.limit)
             return message
 
         await self.app(scope, receive_counted, send)
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"The body is longer than {self.limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES.",
-            fields=[FieldProblem("body", f"must have at most {self.limit} bytes")],
-        )
+
+def too_large(limit: int) -> PayloadTooLarge:
+    """The error for a body of more than ``limit`` bytes."""
+    return PayloadTooLarge(
+        f"The body is longer than {limit} bytes; send less, or raise FORETELL_BODY_LIMIT_BYTES.",
+        fields=[FieldProblem("body", f"must have at most {limit} bytes")],
+    )
 
 
 class StartupMiddleware:
@@ -147,7 +159,11 @@ class StartupMiddleware:
         await self.app(scope, receive, send_sentence)
 
 
-def _request_id(sent: str | None) -> str:
-    if sent is not None and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent):
-        return sent
+def request_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """The client's X-Request-ID, where it is plain, or a new one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            if PLAIN.fullmatch(value):
+                return value.decode()
+            break
     return f"{random.getrandbits(128):032x}"  # unique, not secret; uuid4 asks the kernel each time

@@ -36,9 +36,7 @@ class SlowClientMiddleware:
                 async with asyncio.timeout(scope[ARRIVED] + self.seconds - time.perf_counter()):
                     message = await receive()
             except TimeoutError:
-                raise RequestTooSlow(
-                    f"The request did not arrive within {self.seconds:g} seconds; send it faster, or in parts."
-                ) from None
+                raise RequestTooSlow.after(self.seconds) from None
             complete = not message.get("more_body", False)
             return message
 

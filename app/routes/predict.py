@@ -41,7 +41,7 @@ async def predict(request: Request) -> Response:
 
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
-    predictor: Predictor = request.state.predictor
+    predictor: Predictor = request.scope["state"]["predictor"]
     settings: Settings = request.app.state.settings
     deadline = _deadline(request, settings)
     predictor.admit(min(deadline, after(settings.queue_ms)))
@@ -50,7 +50,7 @@ async def predict(request: Request) -> Response:
 
 
 async def predict_directly(request: Request) -> Response:
-    """The same for :class:`app.direct.DirectMiddleware`, which leaves the key to its endpoints."""
+    """The same for :class:`app.direct.Direct`, which leaves the key to its endpoint."""
     await needed(request)
     return await predict(request)
 

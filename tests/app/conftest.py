@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.access import Access
+from app.direct import Service
 from app.health import Health
 from app.ingest import Ingest
 from app.key_file import KeyFile
@@ -55,7 +56,7 @@ class House:
     limiter: FakeLimiter = field(default_factory=FakeLimiter)
     users: Users | FakeUsers = field(default_factory=FakeUsers)
     now: float = NOW
-    app: FastAPI = field(init=False)
+    app: Service = field(init=False)
     access: Access = field(init=False)
     keys: KeyFile | None = field(init=False)
     health: Health = field(init=False)

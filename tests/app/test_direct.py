@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from app.direct import DirectMiddleware
 from tests.app.conftest import House, serving
 
 #: What differs from answer to answer.
@@ -19,9 +18,8 @@ PASSING = ("request_id", "took_ms")
 )
 async def test_both_ways_answer_alike(house: House, body: dict[str, Any], status: int) -> None:
     long = House(house.model, house.settings)
-    direct: Any = DirectMiddleware
-    long.app.user_middleware = [each for each in long.app.user_middleware if each.cls is not direct]
-    assert len(long.app.user_middleware) == len(house.app.user_middleware) - 1
+    assert house.app.direct is not None
+    long.app.direct = None
     answers = []
     async with serving(long):
         for each in (house, long):
