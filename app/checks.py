@@ -32,13 +32,15 @@ def _shape(request: PredictRequest, settings: Settings) -> Iterator[FieldProblem
 
 
 def _names(request: PredictRequest, contract: Contract) -> Iterator[FieldProblem]:
-    behaviours = [behaviour.name for behaviour in contract.behaviours]
     if request.objective is not None:
         for name in request.objective:
             if name not in contract.targets:
                 yield FieldProblem(f"objective.{name}", f"is no target; this model has {_list(contract.targets)}")
         if not any(request.objective.values()):
             yield FieldProblem("objective", "must have a weight that is not 0")
+    if not request.session and not request.filters.exclude_seen:
+        return
+    behaviours = [behaviour.name for behaviour in contract.behaviours]
     for place, event in enumerate(request.session or ()):
         if event.type not in behaviours:
             yield FieldProblem(f"session.{place}.type", f"is no behaviour; this model has {_list(behaviours)}")

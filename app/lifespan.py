@@ -15,10 +15,12 @@ from app import logs, mongo, redis
 from app.access import Access
 from app.breakers import Breaker
 from app.catalogue import Catalogue
+from app.door import Door
 from app.draining import draining
 from app.erasures import Erasures
 from app.errors import HistoryUnavailable, StartupError, Unreachable
 from app.event_store import EventStore
+from app.garbage import settle
 from app.health import Health
 from app.history import MongoHistory
 from app.ingest import Ingest
@@ -54,6 +56,7 @@ class State(TypedDict):
     access: Access
     health: Health
     model: Model
+    door: Door
 
 
 @asynccontextmanager
@@ -109,6 +112,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
         health = Health({"cache": cache.ping, "history": stores.ping})
         stack.enter_context(draining(health, settings.drain_seconds))
         _announce(model, metrics)
+        settle()
         yield State(
             predictor=Predictor(visitors, catalogue, model, metrics, settings, np.random.default_rng()),
             ingest=Ingest(
@@ -124,6 +128,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             access=Access(keys, Limiter(cache), settings, metrics),
             health=health,
             model=model,
+            door=Door(model, settings, metrics),
         )
 
 

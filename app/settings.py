@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         default=1024, ge=1, le=1_000_000, description="Requests that may wait for the model; more get 503."
     )
     queue_ms: int = Field(
-        default=400,
+        default=200,
         ge=1,
         le=600_000,
         description="Longest wait to expect for the model; who would wait longer gets 503.",

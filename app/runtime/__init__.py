@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from app.runtime.compiled import remember
-from app.runtime.keras import without_keras
+from app.runtime.spared import spared
 from models.quiet import quiet_start
 
-with quiet_start(), without_keras():
+with quiet_start(), spared():
     remember()  # before TensorFlow reads its flags
     import tensorflow as tf
 

@@ -48,7 +48,7 @@ class Functions:
         self._contract = contract
         self._places = places
         self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
-        self._sizes = [2**power for power in range(max_batch.bit_length()) if 2**power < max_batch] + [max_batch]
+        self._sizes = sizes(max_batch)
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
@@ -237,6 +237,11 @@ class Functions:
         size = next(size for size in self._sizes if size >= rows)
         found = _run(function, {name: _longer(array, size) for name, array in arrays.items()})
         return {name: array[:rows] for name, array in found.items()}
+
+
+def sizes(most: int) -> list[int]:
+    """The sizes of a batch that are compiled: powers of two up to ``most``, but for 2, which is as good as twice 1."""
+    return [size for power in range(most.bit_length()) if (size := 2**power) not in (2, most)] + [most]
 
 
 def filling(sizes: Sequence[int], waiting: int) -> int:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from app.access import Access
 from app.direct import Service
+from app.door import Door
 from app.health import Health
 from app.ingest import Ingest
 from app.key_file import KeyFile
@@ -82,6 +83,7 @@ class House:
             access=self.access,
             health=self.health,
             model=self.model,
+            door=Door(self.model, settings, metrics),
         )
 
     def did(self, user_id: str, *events: tuple[str, str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.access import Access
+from app.door import Door
 from app.erasures import Erasures
 from app.event_store import EventStore, Inserted, StoredEvent
 from app.health import Health
@@ -125,6 +126,7 @@ class Stored:
                 access=Access(None, Limiter(self.cache), settings, metrics),
                 health=Health({}),
                 model=self.model,
+                door=Door(self.model, settings, metrics),
             )
 
     async def did(self, user_id: str, *events: str) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""Refusals at the door, over a socket: before a body is read, and without harm to what comes next."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.door import Door
+from app.errors import Overloaded
+from app.metrics import Metrics
+from app.settings import Settings
+from foretell import protocol
+from foretell.protocol import Protocol
+from models.artifact import Artifact
+from tests.app.fakes import FakeRuntime
+
+HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Request-ID: mine\r\n{more}\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def connected(door: Door) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server that echoes what the door lets in."""
+    config = uvicorn.Config(echo, http=Protocol, ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: Protocol(config=config, server_state=server.server_state, app_state={"door": door}), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    yield reader, writer
+    writer.close()
+    listener.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in head[1:] if line)
+    return int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+async def test_an_overloaded_service_refuses_at_the_door_and_lets_the_next_one_in(
+    artifact: Artifact, settings: Settings
+) -> None:
+    metrics, model = Metrics(), FakeRuntime(artifact)
+    door = Door(model, settings, metrics)
+    async with connected(door) as (reader, writer):
+        model.overloaded = True
+        writer.write(HEAD.format(path="/predict", more="").encode() + b"{")
+        status, headers, body = await answer(reader)  # before the body is there
+        assert (status, headers["retry-after"], headers["x-request-id"]) == (503, "3", "mine")
+        assert json.loads(body) == {"error": Overloaded.code, "detail": "Too many."}
+        model.overloaded = False
+        writer.write(b"}" + HEAD.format(path="/predict", more="").encode() + b"ok")
+        assert (await answer(reader))[::2] == (200, b"ok")
+    labels = {"route": "/predict", "method": "POST", "status": "503"}
+    assert metrics.registry.get_sample_value("foretell_http_requests_total", labels) == 1
+
+
+async def test_a_refused_request_that_never_ends_closes_its_connection(
+    artifact: Artifact, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.05)
+    model = FakeRuntime(artifact)
+    model.overloaded = True
+    async with connected(Door(model, settings, Metrics())) as (reader, writer):
+        writer.write(HEAD.format(path="/predict", more="").encode() + b"{")
+        assert (await answer(reader))[0] == 503
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+
+
+async def test_other_routes_and_pipelined_requests_are_not_refused_here(artifact: Artifact, settings: Settings) -> None:
+    model = FakeRuntime(artifact)
+    model.overloaded = True
+    door = Door(model, settings, Metrics())
+    async with connected(door) as (reader, writer):
+        other, mine = (HEAD.format(path=path, more="").encode() for path in ("/events", "/predict"))
+        writer.write(other + b"no" + mine + b"ok")
+        assert (await answer(reader))[::2] == (200, b"no")
+        assert (await answer(reader))[0] in (200, 503)
+        writer.write(HEAD.format(path="/predict", more="Connection: close\r\n").encode() + b"ok")
+        assert (await answer(reader))[::2] == (200, b"ok")  # the application refuses it, and closes
