@@ -56,6 +56,10 @@ class ForetellError(Exception):
         self.fields = tuple(fields)
         self._wait = self.retry_after if retry_after is None else retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it tells: from the model process it comes to the HTTP process that asked."""
+        return _again, (type(self), self.detail, self.fields, self._wait)
+
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer: ``Retry-After`` in seconds, where trying again helps, and what the class adds."""
@@ -153,6 +157,17 @@ class Overloaded(ForetellError):
     retry_after = 1
 
 
+class ModelUnavailable(ForetellError):
+    """The process that has the model has ended; another one is on its way."""
+
+    status = 503
+    code = "model_unavailable"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The model's process has ended and is being started again; try again in a few seconds.")
+
+
 class ShuttingDown(ForetellError):
     """The service was told to end; it still answers, but no new requests should come here."""
 
@@ -212,6 +227,13 @@ class RequestTooSlow(ForetellError):
     def headers(self) -> dict[str, str]:
         """Closes the connection: the rest of the body would be read as the next request."""
         return {"Connection": "close"}
+
+
+def _again(kind: type[ForetellError], detail: str, fields: Sequence[FieldProblem], wait: int | None) -> ForetellError:
+    """An error that was pickled, whatever its class wants to be made with."""
+    error = kind.__new__(kind)
+    ForetellError.__init__(error, detail, fields=fields, retry_after=wait)
+    return error
 
 
 def problems(error: ValidationError) -> list[FieldProblem]:

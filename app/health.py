@@ -23,15 +23,22 @@ class Health:
     """The stores as they are now.
 
     It is built when the model is verified and warm and both stores have answered; from then on the service is ready,
-    even when a store is lost (it answers without it), until it is told to end.
+    even when a store is lost (it answers without it), until it is told to end or loses a model that is elsewhere.
 
     Args:
         probes: by the name of a part (``cache``, ``history``), a coroutine function that raises
             CacheUnavailable or HistoryUnavailable.
+        check_model: raises ModelUnavailable where there is no model to ask; without it nobody is predicted anything.
     """
 
-    def __init__(self, probes: Mapping[str, Probe], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        clock: Callable[[], float] = time.monotonic,
+        check_model: Callable[[], None] = lambda: None,
+    ) -> None:
         self.leaving = False
+        self.check_model = check_model
         self._probes = probes
         self._clock = clock
         self._lock = asyncio.Lock()

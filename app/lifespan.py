@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -13,6 +15,8 @@ import structlog
 
 from app import logs, mongo, redis
 from app.access import Access
+from app.apart import ADDRESS
+from app.apart.remote import connected
 from app.breakers import Breaker
 from app.catalogue import Catalogue
 from app.door import Door
@@ -83,15 +87,12 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             "history", HistoryUnavailable, stores.ping, seconds=settings.mongo_timeout_ms / 1000, on_turn=metrics.turned
         )
         stack.push_async_callback(guard.close)
-        from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
-
-        model = await asyncio.to_thread(Runtime.load, settings, metrics)
-        stack.callback(model.close)
+        model = await stack.enter_async_context(_model(settings, metrics))
         states = await stack.enter_async_context(_states(cache, model.artifact, settings, metrics))
         catalogue = Catalogue(
             stores.database,
             model.artifact.vocabulary,
-            Newcomers(model.artifact.contract.items, settings.newcomers, model.seat, metrics.waiting.set),
+            Newcomers(settings.newcomers, model.seats(), metrics.waiting.set),
             settings.catalogue_refresh_seconds,
             on_failure=metrics.catalogue_failures.inc,
             on_unreadable=metrics.left_out,
@@ -109,7 +110,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
         alias = alias_of(settings)
         users = Users(stores.database, erasures, states, alias)
         visitors = Visitors(MongoHistory(stores.database, metrics.left_out, guard), states, model, metrics, alias)
-        health = Health({"cache": cache.ping, "history": stores.ping})
+        health = Health({"cache": cache.ping, "history": stores.ping}, check_model=model.check)
         stack.enter_context(draining(health, settings.drain_seconds))
         _announce(model, metrics)
         settle()
@@ -130,6 +131,22 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             model=model,
             door=Door(model, settings, metrics),
         )
+
+
+@asynccontextmanager
+async def _model(settings: Settings, metrics: Metrics) -> AsyncIterator[Model]:
+    """The model in a process of its own, where the supervisor has started one, and otherwise in this one."""
+    if address := os.environ.get(ADDRESS):
+        async with connected(Path(address), settings) as remote:
+            yield remote
+        return
+    from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
+
+    runtime = await asyncio.to_thread(Runtime.load, settings, metrics)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
 
 
 async def _keys(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> KeyFile | None:

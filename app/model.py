@@ -1,4 +1,5 @@
-"""What the service needs of a model: the protocol :class:`app.runtime.Runtime` and the tests' fake implement."""
+"""What the service needs of a model: a protocol, implemented by :class:`app.runtime.Runtime` in the same process, by
+:class:`app.apart.remote.Remote` where another one has the model, and by the tests' fake."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from app.catalogue import ItemContent
+from app.seats import Seats
 from app.selection import Allowed
 from models.artifact import Artifact
 from models.encode import Arrays, Moment
@@ -29,6 +31,10 @@ class Model(Protocol):
     @property
     def explains(self) -> bool:
         """Whether the artifact has ``explain``; without it that method must not be called."""
+        ...
+
+    def check(self) -> None:
+        """Raises ModelUnavailable where nothing can be asked of it now; then every other method does so, too."""
         ...
 
     def admit(self, deadline: float) -> None:
@@ -75,8 +81,8 @@ class Model(Protocol):
         """
         ...
 
-    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
-        """Let newcomers to the catalogue be recommended: write their contents into rows beyond the vocabulary's."""
+    def seats(self) -> Seats:
+        """The rows beyond the vocabulary's, in which newcomers to the catalogue sit to be recommended."""
         ...
 
     async def explain(

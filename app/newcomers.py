@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from app.columns import ItemContent
+from app.seats import Seats
 from models.contract import UNKNOWN
 
 log = structlog.stdlib.get_logger(__name__)
 
-Seat = Callable[[Sequence[int], Sequence[ItemContent]], Awaitable[None]]
-
 
 class Newcomers:
-    """Who sits where. A seat is an internal id beyond the vocabulary.
+    """Who sits where, as this process knows it. A seat is an internal id beyond the vocabulary.
 
-    One that is given up rests until the catalogue has been read as a whole once more, which is minutes later: a request
-    under way may still ask who sat there.
+    One whose newcomer is no longer on offer is left only when the catalogue has been read as a whole once more, minutes
+    later: a request under way may still ask who sat there.
 
     Args:
-        first: the first seat.
-        count: how many there are.
-        seat: writes contents into the rows of seats.
+        count: how many seats there are.
+        seats: the model's.
         on_waiting: told how many newcomers have found no seat.
     """
 
-    def __init__(
-        self, first: int, count: int, seat: Seat, on_waiting: Callable[[int], None] = lambda count: None
-    ) -> None:
+    def __init__(self, count: int, seats: Seats, on_waiting: Callable[[int], None] = lambda count: None) -> None:
         self._count = count
-        self._seat = seat
+        self._model_seats = seats
         self._on_waiting = on_waiting
-        self._free = deque(range(first, first + count))
-        self._resting: list[int] = []
+        self._resting: set[str] = set()  # no longer on offer, and still in their seats
         self._seats: dict[str, int] = {}
         self._sitting: dict[int, tuple[str, ItemContent]] = {}  # also while a seat rests
         self._waiting: set[str] = set()
@@ -63,38 +57,34 @@ class Newcomers:
             What is now in the seats that have changed, or in all that are taken; None where nobody sits any more.
         """
         if whole:
-            self._free.extend(self._resting)
-            self._resting.clear()
+            away = {name for name in self._resting if not (name in found and found[name].available)}
+            self._resting -= away
             self._waiting.clear()
-        arrived = self._arrived(found)
-        if arrived:
-            await self._seat(list(arrived), [content for _, content in arrived.values()])
-        for seat, (name, _) in arrived.items():
-            if name not in self._seats:
-                self._seats[name] = self._free.popleft()
-            self._sitting[seat] = arrived[seat]
+            await self._model_seats.leave(away)
+        arrived = await self._seated(found)
         gone = [name for name in self._seats if not (found[name].available if name in found else not whole)]
         seats = self._seats.values() if whole else arrived
-        self._resting += (left := [self._seats.pop(name) for name in gone])
+        left = [self._seats.pop(name) for name in gone]
+        self._resting.update(gone)
         self._tell(whole)
         return dict.fromkeys(left) | {seat: self._sitting[seat][1] for seat in seats}
 
-    def _arrived(self, found: Mapping[str, ItemContent]) -> dict[int, tuple[str, ItemContent]]:
-        """Those that are new, or not what they were, by the seats they get or have; nobody sits down yet."""
-        free = iter(self._free)
-        arrived: dict[int, tuple[str, ItemContent]] = {}
-        for name, content in found.items():
-            self._waiting.discard(name)
-            if not content.available:
-                continue
-            if (seat := self._seats.get(name)) is not None:
-                if self._sitting[seat][1] != content:
-                    arrived[seat] = (name, content)
-            elif (seat := next(free, None)) is not None:
-                arrived[seat] = (name, content)
-            else:
-                self._waiting.add(name)
-        return arrived
+    async def _seated(self, found: Mapping[str, ItemContent]) -> list[int]:
+        """Seat those that are new, or not what they were; their seats."""
+        on_offer = {name: content for name, content in found.items() if content.available}
+        arrived = {name: content for name, content in on_offer.items() if self._is_news(name, content)}
+        taken = await self._model_seats.take(arrived) if arrived else {}
+        for name, seat in taken.items():
+            self._seats[name] = seat
+            self._sitting[seat] = (name, arrived[name])
+        self._resting.difference_update(taken)
+        self._waiting.difference_update(found)
+        self._waiting.update(arrived.keys() - taken.keys())
+        return list(taken.values())
+
+    def _is_news(self, name: str, content: ItemContent) -> bool:
+        seat = self._seats.get(name)
+        return seat is None or self._sitting[seat][1] != content
 
     def _tell(self, whole: bool) -> None:
         self._on_waiting(len(self._waiting))

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
     host: Text = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    workers: int = Field(default=1, ge=1, le=64, description="Server processes; each loads the model.")
+    workers: int = Field(default=1, ge=1, le=64, description="Server processes.")
     mongo_url: str = Field(
         default="mongodb://127.0.0.1:27017",
         pattern=r"^mongodb(\+srv)?://.",
@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "gpu", "cpu"] = Field(
         default="auto", description="Where the model runs: `gpu`, `cpu`, or `auto` (the GPU where there is one)."
+    )
+    model_process: Literal["auto", "inside", "apart"] = Field(
+        default="auto",
+        description="With several workers: each has the model (`inside`), or all ask one process (`apart`); `auto` is "
+        "`apart` where there is a GPU.",
     )
     state_ttl_seconds: int = Field(
         default=3600, ge=1, le=30 * 86400, description="How long a user's state stays cached."

@@ -51,6 +51,11 @@ def base_url(host: str, port: int, scheme: str = "http") -> str:
 class Supervisor(Multiprocess):
     """Several processes that serve one socket."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether the start failed; the log has the sentence."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
     def terminate_all(self) -> None:
         """Tell the workers to end, and let go of the socket: else connections that nobody takes any more would wait
         here until they break, instead of being refused once the last worker has closed its port."""

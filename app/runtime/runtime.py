@@ -22,6 +22,7 @@ from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.runtime.index import Index
 from app.runtime.nearby import Nearby
+from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, masks
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact
@@ -81,6 +82,8 @@ class Runtime:
         # A seat for each guest that a batch can have, and one for each of an explanation.
         self._explain_seats = self.places + rows
         functions.grow(settings.newcomers + rows + TURN)
+        self.seating = Seating(artifact.contract.items, settings.newcomers, self.seat)
+        self.time = self._recommend.time
 
     @classmethod
     def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
@@ -122,6 +125,9 @@ class Runtime:
         """Let what runs end and stop the threads."""
         for executor in (self._executor, self._explaining):
             executor.shutdown(wait=True, cancel_futures=True)
+
+    def check(self) -> None:
+        """It is here: see :meth:`app.model.Model.check`."""
 
     def admit(self, deadline: float) -> None:
         """See :meth:`app.model.Model.admit`."""
@@ -171,8 +177,12 @@ class Runtime:
         ]
         return {name: np.concatenate([turn[name] for turn in turns]) for name in turns[0]}
 
+    def seats(self) -> Seats:
+        """See :meth:`app.model.Model.seats`."""
+        return Holder(self.seating)
+
     async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
-        """Let newcomers to the catalogue be recommended; see :meth:`app.model.Model.seat`."""
+        """Write the contents of newcomers into the rows of their seats."""
         loop = asyncio.get_running_loop()
         for first, run in jobs.runs(seats):
             await loop.run_in_executor(self._executor, self._seat, [contents[i] for i in run], first)

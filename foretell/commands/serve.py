@@ -141,17 +141,25 @@ def _run_one(config: Config, settings: Settings, sockets: Sequence[socket], on_r
 
 def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> int:
     """Several processes; each reads these settings from the environment. SIGHUP replaces them one by one."""
+    import structlog
     from pydantic import SecretStr
-    from uvicorn.config import STARTUP_FAILURE
 
     from app.settings import PREFIX
+    from foretell.apart import ApartSupervisor
+    from foretell.model_process import ModelProcessError, apart
     from foretell.server import Supervisor
+
+    log = structlog.stdlib.get_logger(__name__)
 
     for name, value in settings.model_dump().items():
         if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
             os.environ[PREFIX + name.upper()] = str(value)
     with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
-        supervisor = Supervisor(config, sockets=list(sockets))
+        try:
+            supervisor = ApartSupervisor(config, sockets) if apart(settings) else Supervisor(config, list(sockets))
+        except ModelProcessError as error:
+            log.error(str(error))
+            return 1
         supervisor.run()
-        return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
+        return 1 if supervisor.failed else 0

@@ -15,10 +15,12 @@ import numpy as np
 from limits import RateLimitItem
 from numpy.typing import NDArray
 
+from app.batching import BatchTime
 from app.catalogue import ItemContent
 from app.errors import CacheUnavailable, HistoryUnavailable, Overloaded, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
+from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, Selection
 from app.states import CachedState, Lookup
 from models.artifact import Artifact, publish
@@ -91,6 +93,9 @@ class FakeRuntime:
         self.explains = True
         self.explained: list[Arrays] = []
         self.overloaded = False
+        self.time = BatchTime()
+        self.seated: dict[int, ItemContent] = {}
+        self.seating = Seating(CONTRACT.items, 0, self.seat)
 
     def admit(self, deadline: float) -> None:
         """See :class:`app.model.Model`."""
@@ -145,8 +150,16 @@ class FakeRuntime:
         columns = {"click": click, "purchase": click * (length + 1) / 10, "amount": amount}
         return {name: column.astype(np.float32) for name, column in columns.items()}
 
-    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+    def check(self) -> None:
         """See :class:`app.model.Model`."""
+
+    def seats(self) -> Seats:
+        """See :class:`app.model.Model`."""
+        return Holder(self.seating)
+
+    async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
+        """What was written, for tests to look at."""
+        self.seated.update(zip(seats, contents, strict=True))
 
     async def explain(
         self,

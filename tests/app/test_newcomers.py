@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.columns import ItemContent
 from app.newcomers import Newcomers
+from app.seats import Holder, Seating
 from models.contract import UNKNOWN
 
 SEATS = range(10, 13)
@@ -28,7 +29,7 @@ class Room:
     def __init__(self) -> None:
         self.rows: dict[int, ItemContent] = {}
         self.waiting = 0
-        self.newcomers = Newcomers(SEATS[0], len(SEATS), self.seat, self.wait)
+        self.newcomers = Newcomers(len(SEATS), Holder(Seating(SEATS[0], len(SEATS), self.seat)), self.wait)
 
     async def seat(self, seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
         self.rows.update(zip(seats, contents, strict=True))

@@ -38,6 +38,13 @@ def misremember(root: Path) -> None:
         (None, {"REDIS_URL": "redis://127.0.0.1:1/0"}, "Redis does not answer at 127.0.0.1:1"),
         (None, {"MODEL_NAME": "nobody"}, "No model named 'nobody'"),
         (None, {"DEVICE": "gpu"}, "FORETELL_DEVICE is gpu, but TensorFlow finds no GPU"),
+        (None, {"DEVICE": "gpu", "WORKERS": "2"}, "FORETELL_DEVICE is gpu, but TensorFlow finds no GPU"),
+        (misremember, {"MODEL_PROCESS": "apart", "WORKERS": "2"}, "Golden example 0 gives another click than was"),
+        (
+            None,
+            {"MODEL_PROCESS": "apart", "WORKERS": "2", "REDIS_URL": "redis://127.0.0.1:1/0"},
+            "Redis does not answer",
+        ),
     ],
 )
 def test_one_clear_sentence_and_exit_code_1(

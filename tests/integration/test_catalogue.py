@@ -19,6 +19,7 @@ from app.columns import KEPT
 from app.errors import HistoryUnavailable
 from app.mongo import Mongo
 from app.newcomers import Newcomers
+from app.seats import Holder, Seating
 from foretell.embedded import EmbeddedStores
 from models.vocabulary import Vocabulary
 from tests.integration.proxy import Proxy
@@ -68,7 +69,7 @@ def seats(count: int) -> Newcomers:
     async def seat(seats: Sequence[int], contents: Sequence[ItemContent]) -> None:
         pass
 
-    return Newcomers(len(VOCABULARY), count, seat)
+    return Newcomers(count, Holder(Seating(len(VOCABULARY), count, seat)))
 
 
 def title(catalogue: Catalogue, item: int) -> str | None:
