@@ -34,6 +34,7 @@ def run(listener: socket, ready: Connection, version: str | None) -> None:
     import uvloop
 
     from app import logs
+    from app.garbage import settle
     from app.metrics import Metrics
     from app.settings import load_settings
 
@@ -41,6 +42,7 @@ def run(listener: socket, ready: Connection, version: str | None) -> None:
     logs.configure(settings)
     metrics = Metrics()
     runtime = _load(settings, metrics)
+    settle()
     ready.send(runtime.artifact.version)
     ready.close()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
