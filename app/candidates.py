@@ -15,9 +15,9 @@ from models.contract import PAD
 from models.encode import Arrays, state_events
 from models.vocabulary import Ids
 
-#: The index is asked for so many times the items that are wanted, as the filter leaves them on average: it may leave
-#: fewer of what the user likes.
-DEPTH = 1.5
+#: A filter leaves a share of what the index finds, on average; how many of the best it leaves is as good as Poisson's.
+#: So many deviations more than are wanted are asked for: filters go with taste, and what was seen may be left out.
+SPARE = 5
 #: Candidates of all requests that are scored at once; more take turns.
 TOGETHER = 65_536
 
@@ -52,7 +52,7 @@ class Candidates:
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, job in enumerate(jobs):
             count = max(job.allowed.selection.count, 1)
-            depth = math.ceil(DEPTH * job.wanted * self._indexed / count)
+            depth = math.ceil((job.wanted + SPARE * math.sqrt(job.wanted)) * self._indexed / count)
             unit = 1 << max(depth.bit_length() - 4, 0)  # few depths, so that many ask alike
             depth = -(-depth // unit) * unit
             given = depth * self._block

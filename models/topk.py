@@ -26,6 +26,11 @@ def top_k(scores: Tensor, k: int, expected: int) -> tuple[Tensor, Tensor]:
     if size < FEWEST:
         best = tf.math.top_k(scores, k)
         return best.values, best.indices
+    return best_in_blocks(scores, k, size)
+
+
+def best_in_blocks(scores: Tensor, k: int | Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """:func:`top_k` by way of blocks of ``size`` places."""
     rows, places = tf.shape(scores)[0], tf.shape(scores)[1]
     count = tf.maximum(-(-places // size), k)
     padded = tf.pad(scores, [[0, 0], [0, count * size - places]], constant_values=-inf)

@@ -6,37 +6,46 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.runtime.precision import Precision, finest
 from models.contract import PAD
+from models.topk import best_in_blocks
 from models.vocabulary import Ids
 
-#: Vectors that are scored at once: so few that the scores of a batch stay in the processor's cache.
-CHUNK = 16_384
 #: Vectors that share a place: of each block only the best score is kept.
-BLOCK = 16
+BLOCK = 8
+#: Blocks that are scored at once: so few that the scores of a batch stay in the processor's cache.
+CHUNK = 16_384 // BLOCK
+#: Blocks of whose scores only the best is looked at in the first round of the selection.
+SHELF = 16
 
 
 class Index:
-    """Every vector, at half precision, in blocks; why that, and not a graph or codes: docs/decisions/0013-index.md.
+    """Every vector, in few bits, in blocks; why that, and not a graph or codes: docs/decisions/0013-index.md.
 
     Args:
         vectors: float32 [V, width]; the row is the id.
+        precision: what the vectors are kept in; left out, the smallest that this machine multiplies fast.
     """
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: NDArray[np.float32], precision: Precision | None = None) -> None:
         self._count = len(vectors)
-        chunks = [_whole(vectors[start : start + CHUNK]) for start in range(0, self._count, CHUNK)]
-        self._chunks = [tf.cast(chunk, tf.bfloat16) for chunk in chunks]
-        # Which vectors a block has: it takes every n-th of its chunk, for neighbours are often alike.
-        starts = np.arange(len(chunks)) * CHUNK
-        members = [
-            start + np.arange(len(chunk)).reshape(BLOCK, -1).T for start, chunk in zip(starts, chunks, strict=True)
-        ]
-        ids = np.concatenate(members)
-        self._members: Ids = np.where(ids < self._count, ids, PAD).astype(np.int32)  # [blocks, BLOCK]
-        width = vectors.shape[1]
+        self._precision = precision or finest()
+        # The vectors of a block share a scale, so they are of like size: short ones keep their digits beside long ones.
+        # The longest come first, for most of the best are among them, and then a selection is soon done.
+        size = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
+        order = np.pad(np.argsort(-size), (0, -len(size) % BLOCK), constant_values=PAD)
+        self._members: Ids = order.astype(np.int32).reshape(-1, BLOCK)
+        scales = np.maximum(size[self._members].max(axis=1), np.finfo(np.float32).tiny)
+        parts = [slice(start, start + CHUNK) for start in range(0, len(scales), CHUNK)]
+        self._scales = [scales[part, None] for part in parts]
+        self._chunks = []
+        for part in parts:
+            scaled = vectors[self._members[part].T] / scales[part, None]  # [BLOCK, blocks, width]
+            self._chunks.append(self._precision.kept(scaled.reshape(-1, vectors.shape[1])))
         search = tf.function(self._best_blocks, autograph=False)
         # Traced here, for a million items take a second; no request is to wait for that.
-        self._search = search.get_concrete_function(tf.TensorSpec((None, width)), tf.TensorSpec((), tf.int32))
+        shape = (None, vectors.shape[1])
+        self._search = search.get_concrete_function(tf.TensorSpec(shape), tf.TensorSpec((), tf.int32))
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -45,13 +54,13 @@ class Index:
     @property
     def bytes(self) -> int:
         """What it takes of memory."""
-        return 2 * sum(int(chunk.shape.num_elements()) for chunk in self._chunks) + int(self._members.nbytes)
+        codes = sum(int(chunk.shape.num_elements()) * chunk.dtype.size for chunk in self._chunks)
+        return int(codes + self._members.nbytes + sum(scales.nbytes for scales in self._scales))
 
     def search(self, queries: NDArray[np.float32], count: int) -> tuple[Ids, NDArray[np.float32]]:
         """At least the best ``count`` ids for each query [B, width]: ids [B, n * BLOCK], PAD where there is none.
 
-        Beside them what no other id scores better than, [B], but for the rounding of half precision; -inf where all
-        were found.
+        Beside them what no other id scores better than, [B], but for rounding; -inf where all were found.
         """
         most = min(count, len(self._members))
         scores, blocks = (tensor.numpy() for tensor in self._search(tf.constant(queries), tf.constant(most)))
@@ -59,15 +68,10 @@ class Index:
         return self._members[blocks].reshape(len(queries), -1), floor
 
     def _best_blocks(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        half = tf.cast(queries, tf.bfloat16)
+        asked = self._precision.asked(queries)
         best = []
-        for chunk in self._chunks:
-            scores = tf.cast(tf.matmul(half, chunk, transpose_b=True), tf.float32)
-            best.append(tf.reduce_max(tf.reshape(scores, [-1, BLOCK, chunk.shape[0] // BLOCK]), axis=1))
-        found = tf.math.top_k(tf.concat(best, axis=1), count)
-        return found.values, found.indices
-
-
-def _whole(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors that fill their last block: with the last of them again, which changes no block's best."""
-    return np.pad(vectors, ((0, -len(vectors) % BLOCK), (0, 0)), mode="edge")
+        for chunk, scales in zip(self._chunks, self._scales, strict=True):
+            products = tf.reshape(self._precision.products(chunk, asked), [BLOCK, len(scales), -1])
+            best.append(tf.cast(tf.reduce_max(products, axis=0), tf.float32) * scales)
+        scores, blocks = best_in_blocks(tf.transpose(tf.concat(best, axis=0)), count, SHELF)
+        return scores * asked.step, blocks

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.runtime.index import Index
+from app.runtime.precision import BYTES, HALF, Precision
+
 Floats = NDArray[np.float32]
 Search = Callable[[Floats], NDArray[Any]]
 
@@ -120,12 +123,14 @@ def _bytes(index: Any) -> int:
     return int(faiss.serialize_index(index).nbytes)
 
 
-def ours(vectors: Floats) -> Built:
-    """What the service uses: all at half precision, the best of each block."""
-    from app.runtime.index import Index
+def ours(precision: Precision) -> Callable[[Floats], Built]:
+    """What the service uses: all in few bits, the best of each block."""
 
-    index = Index(vectors)
-    return Built(index.bytes, ((f"the blocks of the best {n}", _blocks(index, n)) for n in (110, 150)))
+    def build(vectors: Floats) -> Built:
+        index = Index(vectors, precision)
+        return Built(index.bytes, ((f"the blocks of the best {n}", _blocks(index, n)) for n in (110, 144)))
+
+    return build
 
 
 def _blocks(index: Any, count: int) -> Search:
@@ -142,6 +147,7 @@ RIVALS: dict[str, tuple[str, Callable[[Floats], Built]]] = {
     "hnswlib, HNSW": ("hnswlib", graph),
 }
 METHODS: dict[str, Callable[[Floats], Built]] = {
-    "all at half precision (ours)": ours,
+    "all at a byte a number (ours)": ours(BYTES),
+    "all at half precision (ours where bytes are slow)": ours(HALF),
     **{name: build for name, (library, build) in RIVALS.items() if importlib.util.find_spec(library)},
 }

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from app.columns import ItemContent
 from app.metrics import Metrics
 from app.runtime import Runtime
-from app.runtime.index import Index
 from app.selection import Allowed, Selection
 from app.settings import Settings
 from benchmarks.serving.shop import Shop, publish_model
@@ -159,8 +158,3 @@ async def test_newcomers_are_recommended_with_an_index_as_without(indexed: Runti
         seen += len(both)
         np.testing.assert_allclose(outcomes["click"][found >= first][here], truth["click"][there], rtol=1e-4, atol=1e-6)
     assert seen > 0
-
-
-def test_the_index_is_half_of_the_vectors(indexed: Runtime) -> None:
-    vectors = indexed._functions.vectors(indexed.artifact.contract.items)
-    assert Index(vectors).bytes < 0.55 * vectors.nbytes
