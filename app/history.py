@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from math import isfinite
 from typing import Annotated, Any, Protocol
 
 from pydantic import AwareDatetime, FiniteFloat, Strict
 
 from app.breakers import Guard, unguarded
 from app.documents import OnUnreadable, Reader, ignore
-from app.mongo import Database, Document, driver_errors
+from app.mongo import Database, Document, blocking, in_thread
 from models.encode import Event
 
 #: Events are counted up to here; a longer history is reported as this long.
 COUNT_LIMIT = 10_000
+#: Where times begin; naive, as the dates of events are read.
+EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +71,81 @@ class MongoHistory:
 
     def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore, guard: Guard = unguarded) -> None:
         self._guard = guard
-        self._events = database.events
-        self._users = database.users
+        self._events = blocking(database.events, aware=False)
+        self._users = blocking(database.users, aware=False)
         self._event_reader = Reader("events", _Event, on_unreadable)
         self._user_reader = Reader("users", _User, on_unreadable)
 
     async def recent(self, user_id: str, limit: int) -> UserRecord:
-        """Three reads at once: events, their number, profile. Raises HistoryUnavailable."""
-        rows, counted, user = await self._guard(partial(self._read, user_id, limit))
-        # The reads do not see one moment; an event stored between them must not make the part larger than the whole.
-        total = min(max(counted, len(rows)), COUNT_LIMIT)
-        events = [
-            Event(event.item_id, event.type, event.at.timestamp(), event.value)
-            for event in self._event_reader.read(reversed(rows))
-        ]
+        """Events, their number, profile; one command where the history is not long. Raises HistoryUnavailable."""
+        read = partial(self._read, user_id, limit)
+        rows, total, user = await self._guard(lambda: in_thread(self._events, read))
         users = self._user_reader.read([] if user is None else [user])
-        return UserRecord(events, total, users[0].profile if users else {})
+        return UserRecord(self._oldest_first(rows), total, _aware(users[0].profile) if users else {})
 
-    async def _read(self, user_id: str, limit: int) -> tuple[list[Document], int, Document | None]:
-        with driver_errors():
-            return await asyncio.gather(
-                self._newest(user_id, limit),
-                self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT),
-                self._users.find_one({"_id": user_id}, {"profile": True}),
-            )
+    def _read(self, user_id: str, limit: int) -> tuple[list[Document], int, Document | None]:
+        """The newest events, newest first, the number of all, and the user. Runs in a thread."""
+        seen = max(2 * limit, 1)
+        found = next(self._events.aggregate(everything(user_id, limit, seen)), None)
+        if found is None:  # no event, to which the user could be joined
+            return [], 0, self._users.find_one({"_id": user_id}, {"profile": True})
+        total = found["total"]
+        if total == seen:
+            # Not of the same moment: an event erased meanwhile must not make the part larger than the whole.
+            total = max(total, self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT))
+        return found["rows"][:limit], min(total, COUNT_LIMIT), next(iter(found["users"]), None)
 
-    async def _newest(self, user_id: str, limit: int) -> list[Document]:
-        """Newest first, in one reply (a server's first batch holds but 101 documents otherwise)."""
-        if limit < 1:  # a limit of 0 would mean all of them
-            return []
-        cursor = self._events.find(
-            {"user_id": user_id},
-            {"item_id": True, "type": True, "at": True, "value": True},
-            sort=[("at", -1), ("_id", -1)],
-            limit=limit,
-            batch_size=limit,
-        )
-        rows: list[Document] = await cursor.to_list(limit)
-        return rows
+    def _oldest_first(self, rows: list[Document]) -> list[Event]:
+        """The events of rows. Where all are as we write them, nothing else is checked; else each is, by the reader."""
+        rows.reverse()
+        events = [event for row in rows if (event := _ordinary(row)) is not None]
+        if len(events) == len(rows):
+            return events
+        return [
+            Event(event.item_id, event.type, event.at.timestamp(), event.value)
+            for event in self._event_reader.read(map(_aware, rows))
+        ]
+
+
+def _ordinary(row: Document) -> Event | None:
+    """The event of a document as :class:`app.event_store.EventStore` writes it; None where it may be another."""
+    item, kind, at, value = row.get("item_id"), row.get("type"), row.get("at"), row.get("value")
+    if not (type(item) is type(kind) is str and type(at) is datetime):
+        return None
+    if value is not None:
+        if type(value) not in (float, int) or not isfinite(value):
+            return None
+        value = float(value)
+    return Event(item, kind, (at - EPOCH).total_seconds(), value)
+
+
+def _aware(document: Mapping[str, Any]) -> Document:
+    """A document whose dates say that they are UTC."""
+    return {
+        name: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for name, value in document.items()
+    }
+
+
+def everything(user_id: str, limit: int, seen: int) -> list[Document]:
+    """A pipeline that gives one document: of the user's newest ``seen`` events the number and the newest ``limit``, and
+    the user; none for a user without events.
+
+    A command costs us more than what it asks for, so there is one. It looks at more events than it gives, so that most
+    histories need no other to be counted, but not at all of them: to count thousands takes the index alone.
+    """
+    fields = {name: f"${name}" for name in ("_id", "item_id", "type", "at", "value")}
+    return [
+        {"$match": {"user_id": user_id}},
+        {"$sort": {"at": -1, "_id": -1}},
+        {"$limit": seen},
+        {"$group": {"_id": "$user_id", "total": {"$sum": 1}, "rows": {"$push": fields}}},
+        {"$lookup": {"from": "users", "localField": "_id", "foreignField": "_id", "as": "users"}},
+        {
+            "$project": {
+                "total": True,
+                "rows": {"$slice": ["$rows", max(limit, 1)]},
+                "users._id": True,
+                "users.profile": True,
+            }
+        },
+    ]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 import pymongo
 import structlog
 from bson.errors import BSONError
+from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
+from pymongo.collection import Collection as BlockingCollection
 from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 
 from app.errors import HistoryUnavailable, StartupError, Unreachable
@@ -21,6 +23,8 @@ from app.errors import HistoryUnavailable, StartupError, Unreachable
 Document = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
 Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
+Blocking: TypeAlias = "BlockingCollection[Document]"  #: a collection to use in a thread
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -118,6 +122,32 @@ def refusal(url: str, error: Refused) -> StartupError:
         f"MongoDB at {_address(url)} refuses us ({error.reason}); check user and password in FORETELL_MONGO_URL, "
         "and that the user may read and write."
     )
+
+
+def blocking(collection: Collection, *, aware: bool = True) -> Blocking:
+    """The same collection for the work of :func:`in_thread`.
+
+    Dates that are not to be ``aware`` are UTC all the same; to say so costs more than to read them.
+    """
+    plain = cast("Blocking", collection.delegate)
+    return plain.with_options(codec_options=plain.codec_options.with_options(tz_aware=aware))
+
+
+async def in_thread(collection: Blocking, work: Callable[[], T]) -> T:
+    """What ``work`` returns, which asks ``collection``'s server one thing after the other.
+
+    Each operation of Motor's goes to a thread and comes back, which costs as much processor time as a small query;
+    here they go once, and together they get the time of one. Raises HistoryUnavailable.
+    """
+    seconds = collection.database.client.options.timeout
+
+    def in_time() -> T:
+        with pymongo.timeout(seconds):
+            return work()
+
+    with driver_errors():
+        found: T = await run_on_executor(asyncio.get_running_loop(), in_time)
+        return found
 
 
 async def insert_new(collection: Collection, documents: Sequence[Document]) -> set[int]:

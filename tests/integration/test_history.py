@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from bson.errors import InvalidBSON
+from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import BulkWriteError, InvalidName
 
 from app import mongo as mongo_module
 from app.errors import HistoryUnavailable
 from app.event_store import EventStore, StoredEvent
-from app.history import MongoHistory
+from app.history import MongoHistory, everything
 from app.mongo import DUPLICATE_KEY, Document, Mongo, Refused, driver_errors, taken
 from foretell.embedded import EmbeddedStores
 from models.encode import Event
@@ -71,6 +73,49 @@ async def test_a_history_longer_than_a_first_batch_comes_whole(mongo: Mongo) -> 
     assert record.total == 250
 
 
+@pytest.mark.parametrize(("events", "limit"), [(3, 4), (4, 4), (5, 4), (7, 4), (8, 4), (9, 4), (25, 4), (3, 0), (1, 1)])
+async def test_all_events_are_counted_however_few_are_read(mongo: Mongo, events: int, limit: int) -> None:
+    """Up to twice the limit are looked at in the command that reads; from there on another one counts."""
+    await EventStore(mongo.database).insert([event(f"e{n:02}", seconds=n, item=f"i{n}") for n in range(events)])
+    await EventStore(mongo.database).insert([event("x", user="u2")])
+    record = await MongoHistory(mongo.database).recent("u1", limit)
+    assert [e.item_id for e in record.events] == [f"i{n}" for n in range(max(events - limit, 0), events)]
+    assert record.total == events
+
+
+async def test_a_short_history_and_its_user_cost_one_command(mongo: Mongo) -> None:
+    await EventStore(mongo.database).insert([event("e1")])
+    await mongo.database.users.insert_one({"_id": "u1", "profile": {"segment": "new"}, "more": 1})
+    before = (await mongo.database.command("serverStatus"))["opcounters"]
+    record = await MongoHistory(mongo.database).recent("u1", 10)
+    after = (await mongo.database.command("serverStatus"))["opcounters"]
+    assert (len(record.events), record.total, record.profile) == (1, 1, {"segment": "new"})
+    assert after["query"] == before["query"]
+    assert after["command"] - before["command"] == 2  # the aggregation, and the first look at the counters
+
+
+async def test_a_user_without_events_has_a_profile(mongo: Mongo) -> None:
+    await mongo.database.users.insert_one({"_id": "u1", "profile": {"segment": "new", "since": NOON}})
+    record = await MongoHistory(mongo.database).recent("u1", 10)
+    assert (record.events, record.total, record.profile) == ([], 0, {"segment": "new", "since": NOON})
+
+
+@pytest.mark.parametrize("beside", [None, "a value that only the strict reader takes"])
+@pytest.mark.parametrize(("stored", "read"), [(2, 2.0), (2.5, 2.5), (Int64(7), 7.0), (None, None)], ids=str)
+async def test_events_are_read_alike_by_the_short_way_and_the_strict_one(
+    mongo: Mongo, stored: object, read: float | None, beside: str | None
+) -> None:
+    """One document that only the strict reader can judge sends the others to it, too."""
+    documents = [{"_id": "e1", "user_id": "u1", "item_id": "a", "type": "click", "at": NOON, "value": stored}]
+    if beside:
+        documents.append({**documents[0], "_id": "e2", "item_id": "b", "value": "1.5"})
+    await mongo.database.events.insert_many(documents)
+    record = await MongoHistory(mongo.database).recent("u1", 10)
+    assert record.events[0] == Event("a", "click", NOON.timestamp(), read)
+    assert record.events[1:] == ([Event("b", "click", NOON.timestamp(), 1.5)] if beside else [])
+    assert isinstance(record.events[0].value, float | None)
+
+
 async def test_times_are_kept_to_the_millisecond(mongo: Mongo) -> None:
     await EventStore(mongo.database).insert([event("e1", seconds=0.1239)])
     record = await MongoHistory(mongo.database).recent("u1", 1)
@@ -110,8 +155,8 @@ async def test_a_document_holds_what_the_event_has_and_no_more(mongo: Mongo) -> 
 
 async def test_histories_are_read_by_their_index(mongo: Mongo) -> None:
     await EventStore(mongo.database).insert([event(f"e{n:03}", user=f"u{n % 50}") for n in range(200)])
-    find = {"find": "events", "filter": {"user_id": "u7"}, "sort": {"at": -1, "_id": -1}, "limit": 2}
-    plan = await mongo.database.command("explain", find, verbosity="executionStats")
+    read = {"aggregate": "events", "pipeline": everything("u7", 2, 4), "cursor": {}}
+    plan = (await mongo.database.command("explain", read, verbosity="executionStats"))["stages"][0]["$cursor"]
     assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
     assert plan["executionStats"]["totalDocsExamined"] == 4
 
@@ -126,6 +171,7 @@ async def test_histories_are_read_by_their_index(mongo: Mongo) -> None:
         {"type": None},
         {"value": "much"},
         {"value": {"amount": 1}},
+        {"value": math.nan},
     ],
     ids=str,
 )
