@@ -1,20 +1,26 @@
-"""HTTP/1.1 as uvicorn speaks it, and a limit for clients that never finish their headers."""
+"""HTTP/1.1 as uvicorn speaks it, with limits for headers that never end, and refusals in the shape of all others."""
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: Seconds from the first byte of a request, or from the connection where none comes, to the end of the headers.
 HEADER_SECONDS = 10.0
+#: Bytes that may arrive without an end of the headers; uvicorn alone would keep whatever comes in memory.
+HEADER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection whose headers do not arrive in time; uvicorn alone would keep it for ever."""
+    """Refuses headers that are too long, and closes a connection whose headers do not arrive in time; uvicorn alone
+    would keep both for ever."""
 
     _header_timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -25,6 +31,25 @@ class Protocol(HttpToolsProtocol):
         """Wait no longer."""
         self._headers_came()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes. Those before the end of the headers are counted, but for the piece in which a request on a kept
+        connection begins: a part of it may belong to the body before."""
+        waited = self._header_timer
+        super().data_received(data)
+        if waited is not None and waited is self._header_timer:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES:
+                self._headers_came()
+                self._refuse(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "headers_too_large",
+                    f"The headers are longer than {HEADER_BYTES} bytes; send less.",
+                )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP; ``msg`` is uvicorn's sentence."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", msg)
 
     def on_message_begin(self) -> None:
         """A request on a connection that was kept."""
@@ -38,12 +63,26 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _wait_for_headers(self) -> None:
+        self._header_bytes = 0
         self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
 
     def _headers_came(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+    def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
+        """An answer without a request, and the end of the connection."""
+        transport: Any = self.transport
+        if transport.is_closing():
+            return
+        body = orjson.dumps({"error": code, "detail": detail})
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        transport.write(head.encode() + body)
+        transport.close()
 
     def _close(self) -> None:
         self._header_timer = None
