@@ -43,8 +43,9 @@ bench-models: $(VENV)/demo.stamp ## run the published protocols on every data se
 chaos: $(VENV)/dev.stamp ## break stores, workers and clients under load; a table of what became of the answers (6 minutes)
 	$(BIN)/python -m trials.chaos --write
 
-fuzz: $(VENV)/dev.stamp ## 12,000 requests that nobody would send, and every property of the parsers on 1,000 examples
+fuzz: $(VENV)/dev.stamp ## 12,000 requests that nobody would send, 100,000 guessed keys, the parsers' properties on 1,000 examples
 	$(BIN)/python -m trials.fuzz
+	$(BIN)/python -m trials.guesses
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz tests/app tests/models tests/trials
 
 soak: $(VENV)/dev.stamp ## a storm of 20,000 requests given up, then MINUTES (30) of load with plots of memory and latency

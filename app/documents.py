@@ -51,14 +51,15 @@ class Reader(Generic[T]):
         return found
 
     def _tell(self, failures: list[tuple[Document, ValidationError]]) -> None:
-        """One line, however many they are."""
+        """One line, however many they are. Ids of users and of their events are logged by pseudonym only: whoever sends
+        events may well make their ids of the user's."""
         document, error = failures[0]
         field, problem = problems(error)[0]
         log.warning(
             "documents_unreadable",
             collection=self._collection,
             count=len(failures),
-            **{"user_id" if self._collection == "users" else "first": str(document.get("_id"))},
+            **{"first" if self._collection == "items" else "user_id": str(document.get("_id"))},
             field=field,
             problem=problem,
         )

@@ -65,9 +65,14 @@ class KeyFile:
             log.info("keys_read", keys=len(self.keys))
 
     async def _watch(self) -> None:
+        """Until cancelled. No error ends it: that keys are not withdrawn any more would go unnoticed."""
         while True:
             await asyncio.sleep(self._seconds)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                log.exception("keys_not_looked_at")
+                self._on_failure()
 
 
 def _mark(path: Path) -> _Mark:

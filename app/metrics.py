@@ -165,5 +165,10 @@ class Metrics:
 
     def close(self) -> None:
         """Take this process's gauges out of the sum over all workers."""
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+        forget(os.getpid())
+
+
+def forget(pid: int) -> None:
+    """Take the gauges of a worker that has ended out of the sum; its counters stay."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]

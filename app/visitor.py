@@ -118,12 +118,18 @@ class Visitors:
                 return await self._history.recent(user_id, self._contract.history_length)
 
     async def _with_session(self, request: PredictRequest, now: float, deadline: float, degraded: Degraded) -> Visitor:
+        """The stored history and the session together. Without MongoDB a cached state says more than the session alone,
+        to which it cannot be added: a state is no list of events."""
         record = NOBODY
         if request.user_id is not None:
+            user_id = self._alias(request.user_id)
             try:
-                record = await self._read(self._alias(request.user_id), deadline)
+                record = await self._read(user_id, deadline)
             except HistoryUnavailable:
+                lookup = await self._look_up(user_id, degraded)
                 degraded.add("history")
+                if lookup is not None and lookup.state is not None:
+                    return self._cached(lookup.state)
         session = [
             Event(event.item_id, event.type, now if event.at is None else event.at.timestamp(), event.value)
             for event in request.session or ()

@@ -1,27 +1,34 @@
-"""HTTP/1.1 as uvicorn speaks it, a limit for clients that never finish their headers, and refusals at the door."""
+"""HTTP/1.1 as uvicorn speaks it, with limits for headers that never end, and refusals of our shape and at the door."""
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.door import PATH, Door
 
 #: Seconds from the first byte of a request, or from the connection where none comes, to the end of the headers.
 HEADER_SECONDS = 10.0
+#: Bytes that may arrive without an end of the headers; uvicorn alone would keep whatever comes in memory.
+HEADER_BYTES = 64 * 1024
 
 #: Stands for a request that was answered here: uvicorn passes its body over.
 ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=asyncio.Event(), disconnected=False)
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection whose headers do not arrive in time, which uvicorn alone would keep for ever, and answers
-    those that :class:`app.door.Door` refuses before there is a task for them."""
+    """Refuses headers that are too long, and closes a connection whose headers do not arrive in time; uvicorn alone
+    would keep both for ever. Answers those that :class:`app.door.Door` refuses before there is a task for them.
+    """
 
     _header_timer: asyncio.TimerHandle | None = None
+    _rest_timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -31,7 +38,27 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._headers_came()
+        self._rest_came()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes. Those before the end of the headers are counted, but for the piece in which a request on a kept
+        connection begins: a part of it may belong to the body before."""
+        waited = self._header_timer
+        super().data_received(data)
+        if waited is not None and waited is self._header_timer:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES:
+                self._headers_came()
+                self._refuse(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "headers_too_large",
+                    f"The headers are longer than {HEADER_BYTES} bytes; send less.",
+                )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP; ``msg`` is uvicorn's sentence."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", msg)
 
     def on_message_begin(self) -> None:
         """A request on a connection that was kept."""
@@ -54,25 +81,45 @@ class Protocol(HttpToolsProtocol):
         if not self.parser.should_keep_alive() or (answer := door.refusal(self.headers)) is None:
             return False
         self.cycle = ANSWERED
-        self._wait_for_headers()  # for the rest of the request, rather
+        self._rest_timer = self.loop.call_later(HEADER_SECONDS, self._close)
         self.transport.write(answer)
         return True
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
         if self.cycle is ANSWERED:
-            self._headers_came()
+            self._rest_came()
             self.on_response_complete()  # keeps the connection for the next one
         else:
             super().on_message_complete()
 
     def _wait_for_headers(self) -> None:
+        self._header_bytes = 0
         self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
 
     def _headers_came(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+    def _rest_came(self) -> None:
+        """The body of a request that was refused at the door."""
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+
+    def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
+        """An answer without a request, and the end of the connection."""
+        transport: Any = self.transport
+        if transport.is_closing():
+            return
+        body = orjson.dumps({"error": code, "detail": detail})
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        transport.write(head.encode() + body)
+        transport.close()
 
     def _close(self) -> None:
         self._header_timer = None

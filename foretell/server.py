@@ -13,6 +13,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app.metrics import forget
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -62,6 +64,15 @@ class Supervisor(Multiprocess):
         super().terminate_all()
         for bound in self.sockets:
             bound.close()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have died, and take what they measured last out of the metrics: nobody else would, and
+        an alert about what waits in a dead worker would ring for ever."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            if pid is not None:
+                forget(pid)
 
 
 class Server(uvicorn.Server):

@@ -51,7 +51,8 @@ async def run(
         strict: judge times by the clock as well.
         rate: requests a second; half of the capacity, which is then measured, where left out.
     """
-    async with World(folder, workers=workers, **SETTINGS) as world, Load(world.base, users, known_items(), 1.0) as load:
+    world = World(folder, keyed=True, workers=workers, **SETTINGS)
+    async with world, Load(world.base, users, known_items(), 1.0, headers=world.headers) as load:
         load.welcome = lambda: world.ready
         await load.seed(2)
         capacity = None if rate else await load.capacity(5.0)

@@ -59,6 +59,20 @@ def killed(*kinds: str) -> Break:
     return begin
 
 
+def restarted(kind: str) -> Break:
+    """SIGTERM and a start on the same data, as an upgrade does it; once when the fault begins, once when it ends."""
+
+    @asynccontextmanager
+    async def begin(world: World) -> AsyncIterator[None]:
+        await _store(world, kind).restart()
+        try:
+            yield
+        finally:
+            await _store(world, kind).restart()
+
+    return begin
+
+
 def slow(kind: str) -> Break:
     """Every reply comes half a second later."""
 
@@ -166,10 +180,7 @@ async def terminated(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def trickle(world: World) -> AsyncIterator[None]:
     """Many clients that send one byte a second, of their headers or of their body."""
-    starts = (
-        b"POST /pre",
-        b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
-    )
+    starts = (b"POST /pre", _head(world, "/events", 1000))
 
     async def one(start: bytes) -> None:
         with suppress(OSError):
@@ -192,10 +203,7 @@ async def trickle(world: World) -> AsyncIterator[None]:
 async def hang_ups(world: World) -> AsyncIterator[None]:
     """Clients that go away in the middle of their request, or before its answer."""
     body = b'{"user_id": "user-1-0001", "k": 10}'
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
-    whole = head + body
+    whole = _head(world, "/predict", len(body)) + body
     rng = random.Random(0)
 
     async def one() -> None:
@@ -206,6 +214,13 @@ async def hang_ups(world: World) -> AsyncIterator[None]:
 
     async with _repeated(one, 0.02):
         yield
+
+
+def _head(world: World, path: str, length: int) -> bytes:
+    """Of a request that is let in."""
+    headers = {"Host": "x", "Content-Type": "application/json", "Content-Length": str(length)} | world.headers
+    lines = (f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
 
 
 @asynccontextmanager
@@ -249,6 +264,8 @@ FAULTS = (
     Fault("kill-redis", "kill -9 Redis, restarted", killed("redis"), CACHE),
     Fault("kill-mongo", "kill -9 MongoDB, restarted", killed("mongo"), HISTORY),
     Fault("kill-both", "kill -9 both, restarted", killed("redis", "mongo"), CACHE | HISTORY),
+    Fault("restart-redis", "Redis restarted in order, twice", restarted("redis")),
+    Fault("restart-mongo", "MongoDB restarted in order, twice", restarted("mongo")),
     Fault("slow-redis", "Redis answers 500 ms later", slow("redis"), CACHE),
     Fault("slow-mongo", "MongoDB answers 500 ms later", slow("mongo"), HISTORY),
     Fault("reset-redis", "connections to Redis reset", resets("redis")),

@@ -30,6 +30,8 @@ from trials.world import World
 
 #: Seconds after which an answer is called a hang.
 PATIENCE = 20.0
+#: Least share of the cases asked for that must have been sent: a strategy that runs dry would prove little.
+SENT = 0.83
 #: What the service may say on purpose although the client did nothing wrong.
 DELIBERATE = frozenset({503, 504})
 #: Held by every answer: its status is documented, and so are its type and its shape.
@@ -208,6 +210,8 @@ def main(cases: Annotated[int, typer.Option(help="About how many requests.")] = 
     """Fuzz the real service on real stores."""
     folder = Path(tempfile.mkdtemp(prefix="foretell-fuzz-"))
     report, tracebacks = asyncio.run(_against_the_service(cases, folder))
+    if report.cases < SENT * cases:
+        report.failures.append(f"only {report.cases} of {cases} requests were sent")
     console.print(table(report))
     for failure in report.failures:
         console.print(failure, markup=False)

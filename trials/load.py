@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,7 +26,7 @@ HEADERS = {"Content-Type": "application/json"}
 class Reply:
     """One answer, or that there was none: BROKEN, the connection ended; REFUSED, nobody took it; HUNG, nothing came."""
 
-    route: Literal["predict", "events"]
+    route: Literal["predict", "events", "other"]
     asked_at: float
     seconds: float
     status: int
@@ -58,7 +58,8 @@ class User:
 
 
 class Load:
-    """``rate`` requests a second, one in five of them an event. Use it as an async context.
+    """``rate`` requests a second, one in five of them an event. Use it as an async context. ``headers`` come along with
+    each: the key.
 
     Attributes:
         replies: of every request, in the order of their answers.
@@ -66,13 +67,22 @@ class Load:
         welcome: whether requests are sent at all now; a balancer would ask the service's readiness.
     """
 
-    def __init__(self, base: str, users: int, items: Sequence[str], rate: float, seed: int = 1) -> None:
+    def __init__(
+        self,
+        base: str,
+        users: int,
+        items: Sequence[str],
+        rate: float,
+        seed: int = 1,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.users = [User(f"user-{seed}-{n:04d}") for n in range(users)]
         self.rate = rate
         self.replies: list[Reply] = []
         self.stale: list[str] = []
         self.welcome: Callable[[], bool] = lambda: True
         self._base = base
+        self._headers = HEADERS | dict(headers or {})
         self._items = items
         self._random = random.Random(seed)
         self._running: set[asyncio.Task[None]] = set()
@@ -81,7 +91,7 @@ class Load:
         self._session = await aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),  # shorter than the server's
             timeout=aiohttp.ClientTimeout(total=PATIENCE),
-            headers=HEADERS,
+            headers=self._headers,
         ).__aenter__()
         return self
 
@@ -185,15 +195,21 @@ class Load:
         )
 
     async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, content = await self._send("POST", path, body)
+        return status, orjson.loads(content) if status > 0 else {}
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        """Status and content of an answer."""
+        data = None if body is None else orjson.dumps(body)
         try:
-            async with self._session.post(self._base + path, data=orjson.dumps(body)) as answer:
-                return answer.status, orjson.loads(await answer.read())
+            async with self._session.request(method, self._base + path, data=data) as answer:
+                return answer.status, await answer.read()
         except TimeoutError:
-            return HUNG, {}
+            return HUNG, b""
         except aiohttp.ClientConnectorError:
-            return REFUSED, {}
+            return REFUSED, b""
         except aiohttp.ClientError:
-            return BROKEN, {}
+            return BROKEN, b""
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

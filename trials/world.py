@@ -21,6 +21,7 @@ import aiohttp
 import pymongo
 import redis
 
+from app.keys import new_key
 from foretell.embedded import EmbeddedStores
 from tests.integration.proxy import Proxy
 
@@ -29,6 +30,8 @@ DATABASE = "foretell"
 #: Seconds the service gets to load its model, on a machine that others use as well.
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.1
+#: Of the key of a keyed world: more than any trial asks for, few enough that a lease lasts for seconds only.
+KEY_LIMIT = "20000/minute"
 
 
 def known_items() -> list[str]:
@@ -64,6 +67,11 @@ class Store:
         self.direct_url = self._running.redis_url if self.kind == "redis" else self._running.mongo_url
         self._proxy.target = urlsplit(self.direct_url).port or 0
 
+    async def restart(self) -> None:
+        """SIGTERM, and a start on its data."""
+        await asyncio.to_thread(self._running.__exit__, None, None, None)
+        await self.start()
+
     async def kill(self) -> None:
         """kill -9."""
         (pid,) = [int(path.read_text()) for path in self._folder.glob("*.pid")]
@@ -83,11 +91,13 @@ class World:
 
     Args:
         folder: for data and logs.
+        keyed: let only those in who send ``headers``, so that the door and its limits in Redis are tried, too.
         settings: of the service, by name, beside the addresses.
     """
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, keyed: bool = False, **settings: object) -> None:
         self.folder = folder
+        self.headers: dict[str, str] = {}
         self.settings: dict[str, object] = {"workers": 2, "log_level": "info"} | settings
         self.log = folder / "service.log"
         self.port = _free_port()
@@ -95,6 +105,11 @@ class World:
         self.redis, self.mongo = Store(folder, "redis"), Store(folder, "mongo")
         self.ready = True  # what a balancer believes
         self._stack = AsyncExitStack()
+        if keyed:
+            key, line = new_key(("predict", "ingest", "admin"), limit=KEY_LIMIT)
+            self.settings["keys"] = folder / "keys"
+            (folder / "keys").write_text(line.model_dump_json() + "\n")
+            self.headers["Authorization"] = f"Bearer {key}"
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -149,7 +164,7 @@ class World:
     async def pending_invalidations(self, seconds: float) -> int:
         """Users whose states some worker still has to invalidate, waiting so long for there to be none."""
         end = time.monotonic() + seconds
-        async with aiohttp.ClientSession(self.base) as session:
+        async with aiohttp.ClientSession(self.base, headers=self.headers) as session:
             while True:
                 async with session.get("/metrics") as answer:
                     found = re.search(r"^foretell_pending_invalidations (\S+)", await answer.text(), re.MULTILINE)

@@ -254,6 +254,25 @@ async def test_the_watch_notices_a_file_put_in_the_place_of_another(file: Path) 
     assert "aaaa" not in keys.keys
 
 
+async def test_no_error_ends_the_watch(file: Path) -> None:
+    """A key that is withdrawn after one must not stay good until somebody restarts the service."""
+    failed, looked = asyncio.Event(), asyncio.Event()
+
+    class Watched(KeyFile):
+        async def look(self) -> None:
+            if not failed.is_set():
+                raise MemoryError
+            await super().look()
+            looked.set()
+
+    async with Watched(file, failed.set, seconds=0.001) as keys:
+        await failed.wait()
+        _write(file, "")
+        looked.clear()
+        await looked.wait()
+    assert keys.keys == {}
+
+
 def test_every_refusal_does_the_same_work(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One hash and one comparison of 32 bytes each, whatever is wrong."""
     keys, calls = read_keys(file), []

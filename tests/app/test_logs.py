@@ -74,11 +74,13 @@ def test_a_user_is_logged_under_a_pseudonym_that_stays(
     assert len(set(names)) == 4
 
 
-def test_a_user_document_that_cannot_be_read_is_named_by_pseudonym_only(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("collection", ["users", "events"])
+def test_a_document_of_a_user_that_cannot_be_read_is_named_by_pseudonym_only(
+    settings: Settings, capsys: pytest.CaptureFixture[str], collection: str
 ) -> None:
+    """The id of an event is the sender's, who may have made it of the user's."""
     logs.configure(settings)
-    Reader("users", _Shape, ignore).read([{"_id": "private-person", "profile": 7}])
+    Reader(collection, _Shape, ignore).read([{"_id": "private-person", "profile": 7}])
     printed = capsys.readouterr().err
     assert "documents_unreadable" in printed
     assert "private-person" not in printed

@@ -304,6 +304,31 @@ async def test_without_mongo_the_session_still_counts(house: House) -> None:
     assert answer["provenance"]["degraded"] == ["history"]
 
 
+async def test_without_mongo_a_cached_state_goes_before_the_session(house: House) -> None:
+    house.did("u", ("click", "shoe"), ("cart", "hat"))
+    await house.predict(user_id="u")
+    house.history.lost = True
+    answer = await house.predict(user_id="u", session=[{"type": "click", "item_id": "sock"}])
+    assert (answer["provenance"]["state"], answer["provenance"]["history"]) == ("cached", 2)
+    assert answer["provenance"]["degraded"] == ["history"]
+
+
+async def test_without_both_stores_the_session_counts_and_both_are_named(house: House) -> None:
+    house.did("u", ("click", "shoe"))
+    house.history.lost = house.states.lost = True
+    answer = await house.predict(user_id="u", session=[{"type": "click", "item_id": "sock"}])
+    assert (answer["provenance"]["state"], answer["provenance"]["history"]) == ("session", 1)
+    assert answer["provenance"]["degraded"] == ["cache", "history"]
+    for part in ("cache", "history"):
+        assert house.sample("foretell_degraded_total", part=part) == 1
+
+
+async def test_without_both_stores_a_session_of_nobody_lacks_nothing(house: House) -> None:
+    house.history.lost = house.states.lost = True
+    answer = await house.predict(session=[{"type": "click", "item_id": "sock"}])
+    assert (answer["provenance"]["state"], answer["provenance"]["degraded"]) == ("session", [])
+
+
 async def test_without_both_stores_there_is_still_an_answer(house: House) -> None:
     house.history.lost = house.states.lost = house.catalogue.lost = True
     answer = await house.predict(user_id="u", items=["glove", "hat"], filters={"exclude_seen": ["click"]})
