@@ -28,6 +28,8 @@ class Mixed(Load):
             asked = time.perf_counter()
             status, _ = await self._send(method, path, body)
             self._note(Reply("other", asked, 0.0, status))
+            if status != 200:  # of somebody whose event was refused there is nothing to export
+                return
 
     @property
     def _kinds(self) -> list[Callable[[], list[Request]]]:

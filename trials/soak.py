@@ -36,6 +36,8 @@ WARM_UP = 5.0
 GROWTH, SLOWER, REFUSED = 0.05, 0.5, 0.001
 #: Parts of the time after them whose latencies are compared.
 PARTS = 5
+#: What is added up of a process's memory: its own, what it shares with its like, and what was swapped out.
+HELD = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 #: Seconds that one point of the plots stands for.
 POINT = 5.0
 #: Share of the capacity that is asked of the service.
@@ -46,7 +48,7 @@ console = Console(width=160)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Some seconds of a soak: minutes since its begin, MiB resident, milliseconds."""
+    """Some seconds of a soak: minutes since its begin, MiB held, milliseconds."""
 
     minute: float
     memory: float
@@ -121,9 +123,10 @@ async def run(
 
 
 def resident(pids: Sequence[int]) -> float:
-    """MiB that these processes hold, each page counted once: half of a page that two share is each one's."""
+    """MiB that these processes hold and that no file backs, each page counted once. Pages of files are left out: they are
+    the libraries, which weigh less as soon as any other process on the machine maps them, too."""
     texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
-    lines = (line for text in texts for line in text.splitlines() if line.startswith("Pss:"))
+    lines = (line for text in texts for line in text.splitlines() if line.startswith(HELD))
     return sum(int(line.split()[1]) for line in lines) / 1024
 
 
@@ -211,7 +214,7 @@ def markdown(soak: Soak, machine: str) -> str:
         f"{SHARES}.\nThe first {min(WARM_UP, soak.minutes / 3):g} minutes do not count.\n\n"
         "| | |\n|---|---|\n"
         f"| answers | {answers}; {soak.degraded} degraded, {soak.stale} stale |\n"
-        f"| memory, first and last minute | {soak.memory_mib[0]:.0f}, {soak.memory_mib[1]:.0f} MiB: "
+        f"| memory that no file backs, first and last minute | {soak.memory_mib[0]:.0f}, {soak.memory_mib[1]:.0f} MiB: "
         f"{soak.growth:+.1%}, at most {GROWTH:+.0%} |\n"
         f"| p99 of `POST /predict`, by fifths | {', '.join(f'{p99:.1f}' for p99 in soak.p99_ms)} ms, none more than "
         f"{SLOWER:.0%} above the first |\n"
