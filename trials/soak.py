@@ -123,8 +123,8 @@ async def run(
 
 
 def resident(pids: Sequence[int]) -> float:
-    """MiB that these processes hold and that no file backs, each page counted once. Pages of files are left out: they are
-    the libraries, which weigh less as soon as any other process on the machine maps them, too."""
+    """MiB that these processes hold and that no file backs, each page counted once. Pages of files are left out: they
+    are the libraries, which weigh less as soon as any other process on the machine maps them, too."""
     texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
     lines = (line for text in texts for line in text.splitlines() if line.startswith(HELD))
     return sum(int(line.split()[1]) for line in lines) / 1024
