@@ -49,7 +49,10 @@ def read_delimited(data: bytes, usual: str) -> TextRows:
 
 def _separator(header: str, usual: str) -> str:
     def columns(separator: str) -> int:
-        return len(next(csv.reader([header], delimiter=separator)))
+        try:
+            return len(next(csv.reader([header], delimiter=separator)))
+        except csv.Error:  # a carriage return inside; whoever reads the header says so
+            return 0
 
     return str(max((usual, *SEPARATORS), key=columns))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.settings import PREFIX, Settings, SettingsError, load_settings
@@ -103,6 +103,7 @@ def test_a_log_is_imported_and_becomes_columns_or_is_refused_with_a_sentence(row
 
 
 @settings(deadline=None)
+@example(b"a\rb", "log.csv")  # found by make fuzz
 @given(st.binary(max_size=300), st.sampled_from(["log.csv", "log.tsv", "log.jsonl", "log.csv.gz", "log.parquet"]))
 def test_bytes_that_are_no_log_are_refused_with_a_sentence(content: bytes, name: str) -> None:
     _import(content, name)
