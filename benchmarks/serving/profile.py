@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.serving.bench import FOLDER, Bench
-from benchmarks.serving.environments import environment
+from benchmarks.serving.environments import ROOT, environment
 from benchmarks.serving.measure import HEADLINE, Plan
 from benchmarks.serving.processes import cpu_seconds, thread_seconds, tree
 from benchmarks.serving.servers import Running
@@ -38,6 +38,7 @@ def profile(bench: Bench, path: Path, plan: Plan) -> None:
             spying = subprocess.Popen([str(spy), "record", "--pid", worker, *options], stdout=subprocess.DEVNULL)
             wrk(server.url, HEADLINE, seconds + 1, bench.shop.users)
             spying.wait()
+    path.write_text(path.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), encoding="utf-8")  # no path of ours in git
     print(f"{path} and {FOLDED}")
 
 
