@@ -38,7 +38,7 @@ def profile(bench: Bench, path: Path, plan: Plan) -> None:
             spying = subprocess.Popen([str(spy), "record", "--pid", worker, *options], stdout=subprocess.DEVNULL)
             wrk(server.url, HEADLINE, seconds + 1, bench.shop.users)
             spying.wait()
-    path.write_text(path.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), encoding="utf-8")  # no path of ours in git
+    path.write_text(path.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), encoding="utf-8")
     print(f"{path} and {FOLDED}")
 
 
