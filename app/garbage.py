@@ -12,8 +12,8 @@ YOUNG = 20_000
 def settle() -> None:
     """Take what start-up has made out of every later search; called once, when it is all there.
 
-    TensorFlow, the model's graphs and the catalogue are a million objects that stay. A search through them holds the
-    interpreter for a third of a second, and every request in it.
+    TensorFlow, the model's graphs and the catalogue are hundreds of thousands of objects that stay. A search through
+    them holds the interpreter, and every request in it.
     """
     gc.collect()
     gc.freeze()

@@ -159,7 +159,7 @@ def _score_steps(design: Floats, rows: Rows, start: Floats, free: NDArray[np.boo
 
 def sigmoid(logits: Floats) -> Floats:
     """1 / (1 + exp(-z)), any shape, without overflow."""
-    return np.asarray(1 / (1 + np.exp(np.minimum(-logits.astype(np.float64), 700.0))))
+    return np.asarray(1 / (1 + np.exp(np.minimum(-logits, 700.0))))
 
 
 def _platt(rows: Rows) -> tuple[float, float]:
