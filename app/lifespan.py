@@ -30,6 +30,7 @@ from app.history import MongoHistory
 from app.ingest import Ingest
 from app.key_file import KeyFile
 from app.limits import Limiter
+from app.loading import load
 from app.metrics import Metrics
 from app.model import Model
 from app.newcomers import Newcomers
@@ -140,9 +141,7 @@ async def _model(settings: Settings, metrics: Metrics) -> AsyncIterator[Model]:
         async with connected(Path(address), settings) as remote:
             yield remote
         return
-    from app.runtime import Runtime  # here, because importing TensorFlow takes seconds
-
-    runtime = await asyncio.to_thread(Runtime.load, settings, metrics)
+    runtime = await asyncio.to_thread(load, settings, metrics)
     try:
         yield runtime
     finally:

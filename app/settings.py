@@ -192,6 +192,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY belong together; set both or neither.")
         return self
 
+    def indexes(self, items: int) -> bool:
+        """Whether an index retrieves from a catalogue of so many items, where the model allows it."""
+        return 0 < self.index_from <= items
+
     @property
     def origins(self) -> list[str]:
         """``cors_origins`` as a list."""

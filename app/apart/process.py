@@ -56,12 +56,12 @@ def _load(settings: Settings, metrics: Metrics) -> Runtime:
     import structlog
 
     from app.errors import StartupError
-    from app.runtime import Runtime
+    from app.loading import load
     from models.artifact import ArtifactError
     from models.contract import ContractError
 
     try:
-        return Runtime.load(settings, metrics)
+        return load(settings, metrics)
     except (StartupError, ArtifactError, ContractError) as error:
         structlog.stdlib.get_logger(__name__).error(str(error))
         sys.exit(FAILED)

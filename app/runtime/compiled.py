@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
@@ -13,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
+
+from app.garbage import give_back
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,7 +42,7 @@ def in_turns(sizes: Sequence[int], compile: Callable[[int], None]) -> None:
     else:
         for size in sizes:
             compile(size)
-    _give_back()
+            give_back()
 
 
 def _share(folder: Path, sizes: Sequence[int], compile: Callable[[int], None]) -> None:
@@ -58,6 +59,7 @@ def _share(folder: Path, sizes: Sequence[int], compile: Callable[[int], None]) -
                 continue
             passed = 0
             compile(size)
+            give_back()  # at once: later, what is kept lies between what is free
             for path in folder.glob("*.pb"):
                 if not (seal := path.with_suffix(SEAL)).exists():
                     seal.write_text(_digest(path), encoding="ascii")
@@ -114,12 +116,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         facts += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-
-
-def _give_back() -> None:
-    """Return to the system what the compiler has freed, some 100 MiB; glibc keeps it otherwise. Elsewhere: nothing."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _prune(folder: Path) -> None:

@@ -25,7 +25,7 @@ from app.runtime.nearby import Nearby
 from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, masks
 from app.settings import Settings
-from models.artifact import Artifact, open_artifact
+from models.artifact import Artifact
 from models.contract import UNKNOWN
 from models.encode import Arrays, Moment, encode_items
 from models.golden import GoldenError, replay
@@ -86,15 +86,13 @@ class Runtime:
         self.time = self._recommend.time
 
     @classmethod
-    def load(cls, settings: Settings, metrics: Metrics) -> Runtime:
-        """Load the configured artifact onto the configured device; takes seconds, call it off the event loop.
+    def load(cls, artifact: Artifact, settings: Settings, metrics: Metrics) -> Runtime:
+        """Load an artifact onto the configured device; takes seconds, call it off the event loop.
 
         Raises:
-            ArtifactError, ContractError: the artifact is missing, damaged or of another contract.
             StartupError: a setting asks for more than the model retrieves, no such device, a signature that is not the
                 contract's, or a golden example that differs.
         """
-        artifact = open_artifact(settings.model_root, settings.model_name, settings.model_version)
         verify_reach(settings, artifact.contract)
         share_cores(settings.workers)
         device = choose_device(settings.device)
@@ -107,7 +105,7 @@ class Runtime:
         verify_signatures(module, artifact.contract)
         contract, nearby = artifact.contract, None
         places = contract.items + settings.newcomers
-        indexed = "query" in module.signatures and 0 < settings.index_from <= len(artifact.vocabulary)
+        indexed = "query" in module.signatures and settings.indexes(contract.items)
         functions = Functions(
             module, contract, settings.candidates, settings.max_batch, places, xla=settings.xla, indexed=indexed
         )

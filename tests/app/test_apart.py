@@ -17,6 +17,7 @@ from app.apart.host import Host
 from app.apart.remote import Remote, connected
 from app.columns import ItemContent
 from app.errors import DeadlineExceeded, FieldProblem, Internal, InvalidPayload, ModelUnavailable, Overloaded
+from app.loading import load
 from app.metrics import Metrics
 from app.newcomers import Newcomers
 from app.runtime import Runtime
@@ -97,7 +98,7 @@ def seated(artifact: Artifact, seats: int = 2) -> FakeRuntime:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Runtime]:
-    runtime = Runtime.load(Settings(model_root=SAVED, xla=False, max_batch=4), Metrics())
+    runtime = load(Settings(model_root=SAVED, xla=False, max_batch=4), Metrics())
     yield runtime
     runtime.close()
 

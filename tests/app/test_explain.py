@@ -14,6 +14,7 @@ import tensorflow as tf
 from app.agreement import verify_signatures
 from app.catalogue import ItemContent
 from app.errors import DeadlineExceeded, Overloaded, StartupError
+from app.loading import load
 from app.metrics import Metrics
 from app.replies import PredictResponse
 from app.runtime import Runtime
@@ -158,7 +159,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runtime, Lo
     build_variables(network)
     root = tmp_path_factory.mktemp("explained")
     export(network, root, "storefront", kind="behaviour", vocabulary=vocabulary, golden=[], metrics={}, facts={})
-    runtime = Runtime.load(Settings(model_root=root, candidates=20, max_batch=2, xla=False), Metrics())
+    runtime = load(Settings(model_root=root, candidates=20, max_batch=2, xla=False), Metrics())
     yield runtime, log
     runtime.close()
 

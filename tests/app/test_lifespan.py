@@ -14,13 +14,14 @@ import pytest
 
 from app.errors import StartupError, Unreachable
 from app.lifespan import patiently
+from app.loading import ONEDNN
 from app.main import create_app
 from app.metrics import Metrics
 from app.mongo import Mongo, Refused
 from app.redis import Redis
 from app.settings import Settings
 from foretell.embedded import EmbeddedStores
-from models.artifact import open_artifact
+from models.artifact import Artifact
 from tests.app.conftest import client_of
 from tests.app.fakes import FakeRuntime
 
@@ -29,8 +30,8 @@ class _Runtime(FakeRuntime):
     """What the lifespan knows of :class:`app.runtime.Runtime`."""
 
     @classmethod
-    def load(cls, settings: Settings, metrics: Metrics) -> _Runtime:
-        return cls(open_artifact(settings.model_root, settings.model_name, settings.model_version))
+    def load(cls, artifact: Artifact, settings: Settings, metrics: Metrics) -> _Runtime:
+        return cls(artifact)
 
     def close(self) -> None:
         self.hangs = True
@@ -44,6 +45,7 @@ def real(
     module = ModuleType("app.runtime")
     module.Runtime = _Runtime  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "app.runtime", module)
+    monkeypatch.setenv(ONEDNN, "0")  # what loading says of it stays here
     return settings.model_copy(
         update={
             "mongo_url": stores.mongo_url,

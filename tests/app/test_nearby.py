@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.columns import ItemContent
+from app.loading import load
 from app.metrics import Metrics
 from app.runtime import Runtime
 from app.selection import Allowed, Selection
@@ -34,21 +35,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def load(root: Path, index_from: int) -> Iterator[Runtime]:
+def loaded(root: Path, index_from: int) -> Iterator[Runtime]:
     settings = Settings(model_root=root, model_name=SHOP.model, index_from=index_from, max_batch=2)
-    runtime = Runtime.load(settings, Metrics())
+    runtime = load(settings, Metrics())
     yield runtime
     runtime.close()
 
 
 @pytest.fixture(scope="module")
 def indexed(root: Path) -> Iterator[Runtime]:
-    yield from load(root, 1)
+    yield from loaded(root, 1)
 
 
 @pytest.fixture(scope="module")
 def exact(root: Path) -> Iterator[Runtime]:
-    yield from load(root, 0)
+    yield from loaded(root, 0)
 
 
 def everything(runtime: Runtime) -> Allowed:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from app.agreement import verify_reach, verify_signatures
 from app.catalogue import ItemContent
 from app.errors import StartupError
+from app.loading import load
 from app.metrics import Metrics
 from app.runtime import Runtime, choose_device
 from app.runtime.functions import Functions
@@ -35,7 +36,7 @@ FOREVER = float("inf")
 
 @pytest.fixture(scope="module", params=[False, True], ids=["as saved", "compiled"])
 def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
-    runtime = Runtime.load(Settings(model_root=SAVED, xla=request.param, max_batch=4), Metrics())
+    runtime = load(Settings(model_root=SAVED, xla=request.param, max_batch=4), Metrics())
     yield runtime
     runtime.close()
 
@@ -246,7 +247,7 @@ def test_a_gpu_computes_with_all_the_bits_of_its_floats(monkeypatch: pytest.Monk
 def test_a_setting_beyond_what_the_model_retrieves_stops_the_start(name: str) -> None:
     beyond = Settings(model_root=SAVED).model_copy(update={name: 201})
     with pytest.raises(StartupError, match=f"FORETELL_{name.upper()} is 201, but the model retrieves 200 items"):
-        Runtime.load(beyond, Metrics())
+        load(beyond, Metrics())
 
 
 def test_a_catalogue_smaller_than_the_settings_is_retrieved_whole_and_fine() -> None:
@@ -282,7 +283,7 @@ def test_a_golden_example_that_comes_out_differently_stops_the_start(tmp_path: P
     golden[2]["expected"]["purchase"][0] += 0.001
     republish(tmp_path, golden)
     with pytest.raises(StartupError, match="Golden example 2 gives another purchase than was recorded"):
-        Runtime.load(Settings(model_root=tmp_path, xla=False), Metrics())
+        load(Settings(model_root=tmp_path, xla=False), Metrics())
 
 
 @pytest.mark.parametrize(
@@ -320,4 +321,4 @@ def test_a_saved_model_tensorflow_cannot_read_is_one_sentence(tmp_path: Path) ->
         save_model=nonsense,
     )
     with pytest.raises(StartupError, match="TensorFlow cannot load"):
-        Runtime.load(Settings(model_root=tmp_path, xla=False), Metrics())
+        load(Settings(model_root=tmp_path, xla=False), Metrics())
