@@ -95,8 +95,6 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
             readPreference="primary",
             w="majority",
             journal=True,
-            retryReads=True,
-            retryWrites=True,
             tz_aware=True,
             datetime_conversion="DATETIME_AUTO",  # or one date that Python has no word for makes its batch unreadable
         )

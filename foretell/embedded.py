@@ -32,6 +32,9 @@ START_SECONDS = 60.0
 VALKEY_MEMORY = "256mb"
 #: Memory SecantusDB may use to cache documents.
 SECANTUS_MEMORY = "256M"
+#: Drivers are not to mark writes as ones they may repeat: SecantusDB looks through all that it remembers of such writes
+#: at each of them, and sorts them from the 10,000th on (docs/decisions/0002). MongoDB does neither.
+SECANTUS_URL = "mongodb://127.0.0.1:{port}/?retryWrites=false"
 #: A store that loses its port to another program between our look and its start gets a new one so many times.
 PORT_ATTEMPTS = 3
 
@@ -153,7 +156,7 @@ def _secantus(data_dir: Path) -> AbstractContextManager[str]:
         arguments = (part for key, value in options.items() for part in (f"--{key}", value))
         return [sys.executable, "-m", "secantus", *arguments]
 
-    return _running("SecantusDB", command, "mongodb://127.0.0.1:{port}/", _mongo_answers, data_dir)
+    return _running("SecantusDB", command, SECANTUS_URL, _mongo_answers, data_dir)
 
 
 @contextmanager

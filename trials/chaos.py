@@ -25,7 +25,12 @@ from trials.world import DATABASE, ROOT, World, known_items
 
 RESULTS = ROOT / "trials" / "results"
 #: Settings of the service under trial: budgets that +500 ms exceeds.
-SETTINGS = {"redis_timeout_ms": 150, "mongo_timeout_ms": 450, "deadline_ms": 1000, "receive_seconds": 5.0}
+SETTINGS: dict[str, Any] = {
+    "redis_timeout_ms": 150,
+    "mongo_timeout_ms": 450,
+    "deadline_ms": 1000,
+    "receive_seconds": 5.0,
+}
 #: Seconds of load before a fault and after it: where times are judged, and where they are not.
 AROUND = {True: (2.0, 6.0), False: (0.5, 1.5)}
 

@@ -100,7 +100,7 @@ async def run(
         point: seconds that one point stands for.
         settings: of the service, beside its own defaults.
     """
-    world = World(folder, keyed=True, workers=workers, **settings)
+    world = World(folder, keyed=True, retry_writes=False, workers=workers, **settings)
     async with world, Mixed(world.base, users, known_items(), 1.0, headers=world.headers) as load:
         await load.seed(2)
         capacity = 0.0 if rate else await load.capacity(5.0)

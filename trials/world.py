@@ -41,7 +41,13 @@ def known_items() -> list[str]:
 
 
 class Store:
-    """Valkey or SecantusDB in a process of its own, and the proxy that the service sees in its place."""
+    """Valkey or SecantusDB in a process of its own, and the proxy that the service sees in its place.
+
+    Attributes:
+        options: of the service's driver, behind the address.
+    """
+
+    options = ""
 
     def __init__(self, folder: Path, kind: Literal["redis", "mongo"]) -> None:
         self.kind = kind
@@ -83,7 +89,7 @@ class Store:
         """What the service is told: the proxy, which the driver must not go past."""
         if self.kind == "redis":
             return f"redis://127.0.0.1:{self.proxy.port}/0"
-        return f"mongodb://127.0.0.1:{self.proxy.port}/?directConnection=true"
+        return f"mongodb://127.0.0.1:{self.proxy.port}/?directConnection=true{self.options}"
 
 
 class World:
@@ -92,10 +98,11 @@ class World:
     Args:
         folder: for data and logs.
         keyed: let only those in who send ``headers``, so that the door and its limits in Redis are tried, too.
+        retry_writes: let the driver send a write again; for long trials not, see foretell.embedded.SECANTUS_URL.
         settings: of the service, by name, beside the addresses.
     """
 
-    def __init__(self, folder: Path, *, keyed: bool = False, **settings: object) -> None:
+    def __init__(self, folder: Path, *, keyed: bool = False, retry_writes: bool = True, **settings: object) -> None:
         self.folder = folder
         self.headers: dict[str, str] = {}
         self.settings: dict[str, object] = {"workers": 2, "log_level": "info"} | settings
@@ -103,6 +110,8 @@ class World:
         self.port = _free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.redis, self.mongo = Store(folder, "redis"), Store(folder, "mongo")
+        if not retry_writes:
+            self.mongo.options = "&retryWrites=false"
         self.ready = True  # what a balancer believes
         self._stack = AsyncExitStack()
         if keyed:
