@@ -81,6 +81,8 @@ SIZES = {
 class Behaviour(Network):
     """The behaviour Transformer over one contract; see the module docstring."""
 
+    takes_hard = True
+
     def __init__(self, contract: Contract, content: Arrays, config: BehaviourConfig) -> None:
         super().__init__(contract, content, negatives=config.negatives, retrieval_weight=config.retrieval_weight)
         self.config, width, length = config, config.encoder.width, contract.history_length

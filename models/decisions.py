@@ -168,13 +168,18 @@ def with_negatives(
 
     The items are drawn from ``pool``, or uniformly from the vocabulary.
     """
-    n = contract.negatives
-    rows = decisions.take(np.repeat(np.arange(len(decisions)), n + 1))
-    drawn = np.arange(len(rows)) % (n + 1) > 0
-    count = int(drawn.sum())
-    everything = rng.integers(FIRST, contract.items, count, dtype=np.int32)
-    rows.items[drawn] = everything if pool is None else rng.choice(pool, count)
-    rows.labels[drawn], rows.weights[drawn], rows.values[drawn] = 0.0, 1.0, np.nan
+    shape = (len(decisions), contract.negatives)
+    everything = rng.integers(FIRST, contract.items, shape, dtype=np.int32)
+    return against(decisions, everything if pool is None else rng.choice(pool, shape))
+
+
+def against(decisions: Decisions, drawn: Ids) -> Decisions:
+    """Each of R decisions followed by copies of it on the items drawn for it [R, n]; every answer to those is no."""
+    copies = drawn.shape[1] + 1
+    rows = decisions.take(np.repeat(np.arange(len(decisions)), copies))
+    no = np.arange(len(rows)) % copies > 0
+    rows.items[no] = drawn.ravel()
+    rows.labels[no], rows.weights[no], rows.values[no] = 0.0, 1.0, np.nan
     return rows
 
 

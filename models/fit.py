@@ -2,7 +2,9 @@
 
 The learning rate warms up, stays, and cools down to nothing when no better validation loss comes or the time is nearly
 over (warm-up, stable, decay: Hu et al. 2024). What is checked, and kept where its validation loss is best, are not the
-weights of the last step but their moving average over about an epoch (Polyak & Juditsky 1992).
+weights of the last step but their moving average over about an epoch (Polyak & Juditsky 1992), or over the last third
+of the steps so far where that is less (Shamir & Zhang 2013): what the weights began as must not linger in it. On large
+data, where the time is over before many passes, an epoch is a tenth of the time.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ STABLE = 0.8
 COOL = 0.25
 #: Fewest steps that weights are averaged over.
 SHORTEST = 10
+#: The largest share of the time that one epoch takes.
+LONGEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Schedule:
     """How long to train, how fast, and how hard to hold the weights down.
 
     Attributes:
-        epochs, minutes: end at whichever comes first.
+        epochs, minutes: end at whichever comes first; an epoch is a pass, or LONGEST of the minutes.
         patience: epochs without a better validation loss before cooling down begins.
         learning_rate: after the warm-up; ``weight_decay`` is decoupled from it (AdamW, Loshchilov & Hutter 2019) and
             spares biases, norms and tables.
@@ -101,7 +105,8 @@ class Fit:
         """
         schedule, started = self.schedule, time.monotonic()
         with self.accelerator.scope():
-            optimizer = self._optimizer(steps)
+            memory = tf.Variable(0.0, trainable=False)
+            optimizer = self._optimizer(memory)
         step = self.accelerator.step(self._step(optimizer))
         writer = tf.summary.create_file_writer(str(logs)) if logs else tf.summary.create_noop_writer()
         best, waited, done = float("inf"), 0, 0
@@ -109,11 +114,16 @@ class Fit:
         cool_from, cool_for, taken = None, 0, 0
         while True:
             sums: dict[str, list[Any]] = {}
+            begun = time.monotonic()
             for place, batch in enumerate(learn()):
-                epoch = done + place / steps
+                spent = (time.monotonic() - begun) / (60 * schedule.minutes * LONGEST)  # of the epoch's time
+                if place and spent > 1:
+                    break
+                epoch = done + max(place / steps, min(spent, 1.0))
                 share = 0.0 if cool_from is None else min((epoch - cool_from) / cool_for, 0.98)
                 rate = schedule.learning_rate * min(1.0, (taken + 1) / min(WARM_UP, steps)) * (1 - share)
                 optimizer.learning_rate.assign(rate)
+                memory.assign(remembered(taken, steps))
                 for name, value in step(batch).items():
                     sums.setdefault(name, []).append(value)
                 taken += 1
@@ -142,15 +152,16 @@ class Fit:
         self.network.set_weights(best_weights)
         return self.history
 
-    def _optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+    def _optimizer(self, memory: tf.Variable) -> keras.optimizers.Optimizer:
+        """AdamW; each step the averages keep the share ``memory`` of themselves."""
         schedule = self.schedule
         optimizer = keras.optimizers.AdamW(
             schedule.learning_rate,
             weight_decay=schedule.weight_decay,
             global_clipnorm=schedule.clip,
             use_ema=True,
-            ema_momentum=1 - 1 / max(steps, SHORTEST),
         )
+        optimizer.ema_momentum = memory
         spared = [v for v in self.network.trainable_variables if not is_matrix(v)]
         if schedule.weight_decay and spared:
             optimizer.exclude_from_weight_decay(var_list=spared)
@@ -186,6 +197,12 @@ class Fit:
         with writer.as_default(step=epoch):
             for name, value in found.items():
                 tf.summary.scalar(f"{self.phase}/{name}", value)
+
+
+def remembered(taken: int, steps: int) -> float:
+    """The share that the averages keep of themselves after so many steps: they reach over a third of these, or over
+    ``steps`` of them, whichever is less."""
+    return min((1 + taken) / (4 + taken), 1 - 1 / max(steps, SHORTEST))
 
 
 def ahead(batches: Iterable[Arrays], count: int = 4) -> Generator[Arrays]:

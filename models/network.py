@@ -36,6 +36,8 @@ class Network(keras.Model):  # type: ignore[misc]
     """
 
     state_width: int
+    #: Whether it learns from negatives that are hard to tell (negatives.Noise), or from uniformly drawn ones alone.
+    takes_hard = False
 
     def __init__(self, contract: Contract, content: Arrays, *, negatives: int, retrieval_weight: float) -> None:
         super().__init__()
@@ -119,7 +121,8 @@ class Network(keras.Model):  # type: ignore[misc]
         parts = {}
         targets = self.contract.targets
         for i, name in enumerate(targets):
-            parts[name] = self.target_loss(logits[..., i], batch["labels"][..., i], batch["weights"][..., i], look)
+            odds = logits[..., i] - batch["drawn"]  # beside the items as they were drawn
+            parts[name] = self.target_loss(odds, batch["labels"][..., i], batch["weights"][..., i], look)
         for i, name in enumerate(self.contract.values):
             scale = self.contract.value_scales[name]
             parts[name] = log_error(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)

@@ -32,7 +32,7 @@ DRAWN = 2048
 #: The least value of the training settings that may be less than 1.
 LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1, "table_l2": -1}
 LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "input_dropout", "augment"), 0)
-LEAST |= dict.fromkeys(("catalogue_negatives", "horizon_days", "xla", "devices"), 0)
+LEAST |= dict.fromkeys(("hard_negatives", "catalogue_negatives", "horizon_days", "xla", "devices"), 0)
 
 
 class RunError(Exception):
@@ -54,7 +54,8 @@ class TrainConfig:
         dropout: of the encoder, where not that of the size (-1); ``input_dropout`` of what a decision is judged by.
         augment: the share of past events that a step hides at random.
         history_length: events a state looks back on; even.
-        negatives: random items for each event where the data has no exposures.
+        negatives: random items for each event where the data has no exposures; ``hard_negatives`` is the share of them
+            that is hard to tell from real ones (negatives.Noise), in networks that take such.
         catalogue_negatives: items drawn for the retrieval loss; 0 takes the whole catalogue where it is small enough.
         horizon_days: 0 predicts the next event; above, what happens within so many days (decisions.period_decisions).
         xla, precision, devices: how steps run, see accelerate.Accelerator and behaviour.BehaviourConfig.
@@ -79,6 +80,7 @@ class TrainConfig:
     augment: float = 0.0
     history_length: int = 50
     negatives: int = 4
+    hard_negatives: float = 0.5
     catalogue_negatives: int = 0
     horizon_days: float = 0.0
     xla: bool = False
@@ -116,8 +118,10 @@ def read_config(path: Path | None, overrides: Mapping[str, Any], defaults: Train
         )
     if config.precision not in PRECISIONS:
         raise ValueError(f"There is no precision {config.precision!r}; choose {', '.join(PRECISIONS)}.")
-    if max(config.dropout, config.input_dropout, config.augment) >= 1:
-        raise ValueError("The training settings dropout, input_dropout and augment are shares, below 1.")
+    if max(config.dropout, config.input_dropout, config.augment, config.hard_negatives) >= 1:
+        raise ValueError(
+            "The training settings dropout, input_dropout, augment and hard_negatives are shares, below 1."
+        )
     if config.history_length % 2:
         raise ValueError("The training setting history_length must be even: windows overlap by half of it.")
     return config
@@ -221,7 +225,7 @@ def build_variables(network: Network) -> None:
     length, width = contract.history_length, len(contract.fields)
     histories = {key: tf.zeros([1, length], tf.int32) for key in ("items", "types", "gaps")}
     rows = {key: tf.zeros([1, 1], tf.int32) for key in ("prefix", "candidates", "shown", "moves", "move_prefix")}
-    rows |= {key: tf.zeros([1, 1]) for key in ("since", "move_since", "popularity")}
+    rows |= {key: tf.zeros([1, 1]) for key in ("since", "move_since", "popularity", "drawn")}
     rows |= {key: tf.zeros([1, length]) for key in ("values", "ages")}
     rows["picked"] = tf.zeros([1], tf.int32)
     contexts = {key: tf.zeros([1, 1, width], tf.int32) for key in ("context", "move_context")}

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import PAD
-from models.decisions import Decisions, with_negatives
+from models.decisions import Decisions, against
 from models.encode import POPULARITY_SCALE, Arrays, encode_values, hours
 from models.log import Counter, Log
+from models.negatives import Noise
 from models.vocabulary import Ids
 
 Rows = NDArray[np.int64]
@@ -52,11 +53,15 @@ class Windows:
         decisions: what is learned; None to learn the moves alone, as pretraining does.
         moves: decisions whose item is the next thing the user did (the positives of retrieval); not empty.
         per_window: at most this many decisions are drawn from a window each epoch.
+        hard: the share of drawn items that are hard to tell from the real ones, see negatives.Noise.
     """
 
-    def __init__(self, log: Log, decisions: Decisions | None, moves: Decisions, *, per_window: int = 0) -> None:
+    def __init__(
+        self, log: Log, decisions: Decisions | None, moves: Decisions, *, per_window: int = 0, hard: float = 0.0
+    ) -> None:
         self.log = log
         self.per_window = per_window
+        self._noise = Noise(log, moves.items, hard)
         self._popularity = Popularity(log)
         self._values = encode_values(log.types, log.values, log.contract)
         keys, self._moves, bounds = self._group(moves)
@@ -161,9 +166,11 @@ class Windows:
         rows, kept = _draw(bounds, min(most, self.per_window), rng)  # [B, D]
         copies = self.log.contract.negatives + 1
         chosen = self._decisions.take(rows.ravel())
-        if copies > 1:
-            chosen = with_negatives(chosen, self.log.contract, rng or np.random.default_rng(0))
         shape = (len(windows), rows.shape[1] * copies)
+        drawn = np.zeros(shape, np.float32)
+        if copies > 1:
+            asked, chosen = chosen, against(chosen, self._noise.draw(chosen, rng or np.random.default_rng(0)))
+            drawn = self._noise.odds(asked, chosen.items.reshape(-1, copies)).reshape(shape)
         kept = np.repeat(kept, copies, axis=1)
         return {
             "prefix": self._prefix(np.repeat(rows, copies, axis=1), self._decisions, first, last),
@@ -172,6 +179,7 @@ class Windows:
             "popularity": self._popularity.before(chosen.items, chosen.at).reshape(shape),
             "context": chosen.context.reshape(*shape, -1),
             "shown": chosen.shown.reshape(shape),
+            "drawn": drawn,
             "labels": chosen.labels.reshape(*shape, -1),
             "weights": chosen.weights.reshape(*shape, -1) * kept[..., None],
             "amounts": np.where(kept[..., None], chosen.values.reshape(*shape, len(self.log.contract.values)), np.nan),

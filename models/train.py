@@ -56,9 +56,9 @@ def train(
         negatives=config.negatives,
     )
     log = build_log(dataset, vocabulary, contract, split.validation)
-    learn, check = _windows(dataset, log, split, config)
     network = build_network(contract, log.content, config)
     build_variables(network)
+    learn, check = _windows(dataset, log, split, config, config.hard_negatives if network.takes_hard else 0.0)
     started = time.monotonic()
     history = {}
     if network.retrieval_weight and config.pretrain_epochs:
@@ -105,7 +105,7 @@ def train(
     return metrics
 
 
-def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig) -> tuple[Windows, Windows]:
+def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig, hard: float) -> tuple[Windows, Windows]:
     """Windows to learn from and windows to stop by. Raises ValueError where either has nothing to teach."""
     moves = event_decisions(log)
     shown = dataset.exposures is not None and not config.horizon_days
@@ -119,7 +119,7 @@ def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig) -> t
         if not len(inside):
             raise ValueError(f"The data set {dataset.name} has nothing to decide in its {name} time.")
         per_window = config.per_window if shown else config.history_length
-        parts.append(Windows(log, inside, moves.between(start, end), per_window=per_window))
+        parts.append(Windows(log, inside, moves.between(start, end), per_window=per_window, hard=hard))
         if name == "training":
             for target, yes in zip(log.contract.targets, inside.labels.sum(axis=0), strict=True):
                 if not yes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.dropout import Dropout
 from models.encode import Arrays
-from models.fit import Fit, Schedule, ahead, mean_losses
+from models.fit import Fit, Schedule, ahead, mean_losses, remembered
 from models.log import Log
 from models.run import TrainConfig, build_network, build_variables
 from models.samples import Windows
@@ -68,6 +69,27 @@ def test_the_best_weights_are_kept_and_cooling_down_begins_when_nothing_improves
     assert history["val_loss"] == [3.0, 1.0, 2.0, 2.0, 2.0]
     assert history["learning_rate"][-1] < history["learning_rate"][-2] or history["learning_rate"][-1] < 1e-3 / 4
     np.testing.assert_array_equal(loop.network.get_weights()[0], seen[1])
+
+
+def test_averages_forget_what_the_weights_began_as() -> None:
+    """After 12 steps of a pass of 1,000, what the first step left has a weight of 1/4 * 2/5 * .. * 12/15 < 1 %."""
+    kept = np.prod([remembered(taken, 1000) for taken in range(1, 12)])
+    assert kept == pytest.approx(2 * 3 * 4 / (13 * 14 * 15))
+    assert remembered(5000, 1000) == 1 - 1 / 1000
+
+
+def test_an_epoch_is_a_pass_or_a_tenth_of_the_time(log: Log, windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches without end and a minute by a clock that each look moves on a second: 3 steps and 9 seconds an epoch.
+
+    So there are seven, and from the sixth, which ends after more than STABLE of the minute, the rate falls.
+    """
+    loop = fit(log, Schedule(epochs=50, minutes=1))
+    batch = next(iter(windows.batches(8)))
+    monkeypatch.setattr("models.fit.time.monotonic", itertools.count(0.0).__next__)
+    history = loop.run(lambda: itertools.repeat(batch), 1_000_000, lambda: {"val_loss": 1.0})
+    assert len(history["val_loss"]) == 7
+    assert history["learning_rate"][:6] == pytest.approx([1e-5 * steps for steps in (3, 6, 9, 12, 15, 18)], abs=1e-6)
+    assert history["learning_rate"][6] < 0.8 * 21e-5
 
 
 def test_batches_made_ahead_come_in_order_and_their_errors_surface() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.contract import FIRST
-from models.protocols import click, next_item
+from models.protocols import click, click_table, next_item
 from models.protocols.next_item import Sequences, rank_of_last
 
 
@@ -76,7 +76,7 @@ def test_clicks_that_need_an_interaction_are_learned(tmp_path: Path) -> None:
 
 def test_values_that_training_has_not_seen_are_unknown() -> None:
     known = [np.array([3, 7])]
-    assert click.encode(np.array([[3], [7], [5], [9]]), known).ravel().tolist() == [2, 3, 1, 1]
+    assert click_table.encode(np.array([[3], [7], [5], [9]]), known).ravel().tolist() == [2, 3, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_a_click_file_that_does_not_fit_is_refused_in_one_sentence(
         changed = {**arrays, **change}
     np.savez(file, **{name: array for name, array in changed.items() if array is not None})
     with pytest.raises(ValueError, match=message):
-        click.Table.read(file)
+        click_table.Table.read(file)
