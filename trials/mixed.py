@@ -6,19 +6,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trials.load import EVENT_SHARE, Load, Reply
+from trials.load import EVENT_SHARE, Load, Reply, User
 
 #: Of the requests that are neither a plain prediction nor an event: one in ten of all.
 OTHER_SHARE = 0.1
+#: Events after which a user has left.
+LIFE = 30
 
 Request = tuple[str, str, dict[str, Any] | None]
 
 
 class Mixed(Load):
     """As :class:`trials.load.Load`, but one request in ten is of another kind: named items, sessions, filters, batches,
-    explanations, profiles, and guests, who come, are exported and erased."""
+    explanations, profiles, and guests, who come, are exported and erased.
+
+    Users come and go: what is asked has to stay what it is, or whether answers get slower says nothing. Histories have
+    every length below LIFE from the beginning, and who has done LIFE things makes room for somebody new.
+    """
 
     _guests = 0
+    _newcomers = 0
 
     async def _one(self) -> None:
         if self._random.random() >= OTHER_SHARE:
@@ -30,6 +37,23 @@ class Mixed(Load):
             self._note(Reply("other", asked, 0.0, status))
             if status != 200:  # of somebody whose event was refused there is nothing to export
                 return
+
+    async def seed(self, events: int = LIFE) -> None:
+        """Let user n have done n things, modulo ``events``."""
+        for place, user in enumerate(self.users):
+            for _ in range(place % events):
+                await self.event(user)
+
+    async def event(self, user: User) -> None:
+        """See :meth:`Load.event`; after LIFE of them the user has left, and is asked about once more."""
+        await super().event(user)
+        if len(user.acknowledged) < LIFE or user.unsure is not None or user not in self.users:
+            return
+        self._newcomers += 1
+        self.users[self.users.index(user)] = User(f"newcomer-{self._newcomers}")
+        known = await self.predict(user)
+        if known is not None and known != len(user.acknowledged):
+            self.stale.append(f"{user.name} left with {known} events of {len(user.acknowledged)}")
 
     @property
     def _kinds(self) -> list[Callable[[], list[Request]]]:

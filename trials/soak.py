@@ -26,7 +26,7 @@ from rich.console import Console
 
 from trials.chaos import RESULTS
 from trials.load import Reply, percentile, statuses
-from trials.mixed import SHARES, Mixed
+from trials.mixed import LIFE, SHARES, Mixed
 from trials.verdict import DELIBERATE
 from trials.world import World, known_items
 
@@ -102,7 +102,7 @@ async def run(
     """
     world = World(folder, keyed=True, retry_writes=False, workers=workers, **settings)
     async with world, Mixed(world.base, users, known_items(), 1.0, headers=world.headers) as load:
-        await load.seed(2)
+        await load.seed()
         capacity = 0.0 if rate else await load.capacity(5.0)
         load.rate = rate or max(SHARE * capacity, 10.0)
         load.replies.clear()
@@ -211,7 +211,8 @@ def markdown(soak: Soak, machine: str) -> str:
     answers = ", ".join(f"{count} {name}" for name, count in soak.statuses.items())
     return (
         f"# The soak\n\n`make soak`, {machine}: {soak.minutes:g} minutes of {soak.rate:g} requests a second{share}:\n"
-        f"{SHARES}.\nThe first {min(WARM_UP, soak.minutes / 3):g} minutes do not count.\n\n"
+        f"{SHARES}.\nUsers leave after {LIFE} events, and others come. "
+        f"The first {min(WARM_UP, soak.minutes / 3):g} minutes do not count.\n\n"
         "| | |\n|---|---|\n"
         f"| answers | {answers}; {soak.degraded} degraded, {soak.stale} stale |\n"
         f"| memory that no file backs, first and last minute | {soak.memory_mib[0]:.0f}, {soak.memory_mib[1]:.0f} MiB: "

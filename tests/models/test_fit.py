@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_an_epoch_is_a_pass_or_a_tenth_of_the_time(log: Log, windows: Windows, m
     """
     loop = fit(log, Schedule(epochs=50, minutes=1))
     batch = next(iter(windows.batches(8)))
-    monkeypatch.setattr("models.fit.time.monotonic", itertools.count(0.0).__next__)
+    monkeypatch.setattr("models.fit.time", SimpleNamespace(monotonic=itertools.count(0.0).__next__))
     history = loop.run(lambda: itertools.repeat(batch), 1_000_000, lambda: {"val_loss": 1.0})
     assert len(history["val_loss"]) == 7
     assert history["learning_rate"][:6] == pytest.approx([1e-5 * steps for steps in (3, 6, 9, 12, 15, 18)], abs=1e-6)

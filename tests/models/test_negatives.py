@@ -20,7 +20,7 @@ def small(log: Log) -> Log:
     contract = replace(log.contract, items=FIRST + 8, history_length=4, negatives=1000)
     some: dict[str, Any] = {name: getattr(log, name)[:6] for name in ("types", "values", "gaps", "request")}
     items, offsets = np.array([2, 3, 3, 4, 5, 5], np.int32), np.array([0, 6])
-    at = np.arange(6) * 1000.0
+    at = np.arange(6, dtype=np.float64) * 1000.0
     return replace(log, contract=contract, users=log.users[:1], offsets=offsets, items=items, at=at, **some)
 
 
