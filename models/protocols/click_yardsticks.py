@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import TargetEncoder
 
@@ -52,7 +53,7 @@ def trees(table: Table, seed: int) -> Figures:
     config = TreesConfig()
     rows: dict[str, Any] = {part: np.column_stack([table.items[part], table.context[part]]) for part in table.items}
     model = make_pipeline(
-        TargetEncoder(target_type="binary", random_state=seed),
+        TargetEncoder(target_type="binary", cv=StratifiedKFold(5, shuffle=True, random_state=seed)),
         HistGradientBoostingClassifier(
             learning_rate=config.learning_rate,
             max_iter=config.iterations,
