@@ -18,9 +18,6 @@ Tensor = Any
 
 #: Standardised features are held within so many standard deviations: what is rare is not also extreme.
 FAR = 8.0
-#: The least deviation that a feature is divided by. Features are logarithms of counts, or shares: one that is nearly
-#: always 0 has a deviation so small that everything else would be as far as FAR, and one event like five.
-LEAST_DEVIATION = 0.25
 
 
 def feature_names(contract: Contract) -> list[str]:
@@ -89,5 +86,5 @@ class Standardise(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, features: Tensor) -> Tensor:
         """Standardised features, same shape, within [-FAR, FAR]."""
-        deviation = tf.maximum(tf.sqrt(tf.maximum(self.variance, 0.0)), LEAST_DEVIATION)
+        deviation = tf.sqrt(tf.maximum(self.variance, 0.0) + 1e-4)
         return tf.clip_by_value((features - self.mean) / deviation, -FAR, FAR)
