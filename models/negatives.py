@@ -48,6 +48,8 @@ class Noise:
 
     def odds(self, decisions: Decisions, items: Ids) -> Floats:
         """log(chance to be drawn / chance of a uniform draw) of items [R, n] beside R decisions, [R, n]."""
+        if not self.hard:
+            return np.zeros(items.shape, np.float32)
         depth = self._depth(decisions)[:, None]
         place = np.arange(1, self.log.contract.history_length // 2 + 1)
         newest = (self.log.offsets[decisions.user] + decisions.before)[:, None]
