@@ -37,9 +37,9 @@ def demo(
     from pymongo.errors import PyMongoError
 
     from app.settings import SettingsError
+    from foretell.address import ListenError
     from foretell.embedded import EmbeddedError
     from foretell.loading import LoadError
-    from foretell.server import ListenError
 
     try:
         with ending(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as end:
@@ -57,7 +57,7 @@ def load(host: str | None, port: int | None, end: Ending) -> int:
     """Make sure that the shop is in the MongoDB of the settings, for a service that runs elsewhere."""
     from app.pseudonyms import alias_of
     from app.settings import load_settings
-    from foretell.server import base_url
+    from foretell.address import base_url
     from foretell.shop import open_shop
 
     settings = load_settings(host=host, port=port)
@@ -71,10 +71,10 @@ def show(host: str | None, port: int | None, data_dir: Path, end: Ending) -> int
     """Everything on this machine until a signal comes; what can fail at once (settings, port, folder) comes first."""
     from app.pseudonyms import alias_of
     from app.settings import load_settings
+    from foretell.address import base_url, bind
     from foretell.commands.serve import run
     from foretell.embedded import EmbeddedStores
     from foretell.reach import reachable
-    from foretell.server import base_url, bind
     from foretell.shop import open_shop
 
     # One worker: it is this process, so nothing of the service can outlive it. Not compiled: who looks for the first

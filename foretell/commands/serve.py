@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,8 +56,8 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
 
     from app import logs
     from app.settings import likely_typos
+    from foretell.address import ListenError, base_url
     from foretell.reach import CertificateError, check_certificate, reachable
-    from foretell.server import ListenError, base_url
 
     logs.configure(settings)
     log = structlog.stdlib.get_logger(__name__)
@@ -87,7 +87,7 @@ def run(settings: Settings, listener: socket | None = None, on_ready: Callable[[
 def _bind(settings: Settings, listener: socket | None, stack: ExitStack) -> tuple[Settings, list[socket]]:
     """The public socket and, where there is one, that of operations, with its port in the settings; the stack closes
     them. Raises ListenError."""
-    from foretell.server import bind
+    from foretell.address import bind
 
     sockets = [stack.enter_context(listener or bind(settings.host, settings.port))]
     if settings.ops_port is not None:
@@ -102,14 +102,15 @@ def _config(settings: Settings, port: int) -> Config:
 
     from foretell.protocol import Protocol
 
+    several = settings.workers > 1
     return Config(
         "app.main:create_app",
         factory=True,
         host=settings.host,
         port=port,
         workers=settings.workers,
-        loop="uvloop",
-        http=Protocol,
+        loop="foretell.balance:Loop" if several else "uvloop",
+        http="foretell.balance:BalancedProtocol" if several else Protocol,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -146,6 +147,7 @@ def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> 
 
     from app.settings import PREFIX
     from foretell.apart import ApartSupervisor
+    from foretell.balance import FOLDER
     from foretell.model_process import ModelProcessError, apart
     from foretell.server import Supervisor
 
@@ -154,8 +156,9 @@ def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> 
     for name, value in settings.model_dump().items():
         if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
             os.environ[PREFIX + name.upper()] = str(value)
-    with tempfile.TemporaryDirectory(prefix="foretell-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
+    with TemporaryDirectory(prefix="foretell-metrics-") as measured, TemporaryDirectory(prefix="foretell-") as counted:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = measured  # read by prometheus_client in each worker
+        os.environ[FOLDER] = counted
         try:
             supervisor = ApartSupervisor(config, sockets) if apart(settings) else Supervisor(config, list(sockets))
         except ModelProcessError as error:

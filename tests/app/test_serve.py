@@ -24,9 +24,10 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from app.settings import Settings
+from foretell.address import bind
 from foretell.commands.serve import run, serve
 from foretell.reach import reachable
-from foretell.server import Server, bind
+from foretell.server import Server
 
 REPOSITORY = Path(__file__).parents[2]
 

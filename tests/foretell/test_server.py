@@ -11,7 +11,8 @@ import uvicorn
 from uvicorn.supervisors import multiprocess
 from uvicorn.supervisors.multiprocess import SIGNALS
 
-from foretell.server import ListenError, Supervisor, base_url, bind
+from foretell.address import ListenError, base_url, bind
+from foretell.server import Supervisor
 
 
 def test_a_bound_socket_has_a_port_and_answers_nobody_yet() -> None:

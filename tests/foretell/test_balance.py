@@ -1,0 +1,205 @@
+"""Connections shared among workers: evenly, by all that live, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+
+from foretell.balance import FOLDER, Loop, Tally, forget
+
+OTHER = 1  # a process that is certainly not this one
+#: Takes connections from the socket with this number and says on each who it is.
+WORKER = """
+import asyncio, os, socket, sys
+from foretell.balance import Loop
+
+class Named(asyncio.Protocol):
+    def connection_made(self, transport):
+        transport.write(f"{os.getpid()}\\n".encode())
+    def connection_lost(self, error):
+        loop.tally.add(-1)
+
+async def main():
+    await loop.create_server(Named, sock=socket.socket(fileno=int(sys.argv[1])), ssl=None, backlog=100)
+    print("listens", flush=True)
+    await asyncio.sleep(60)
+
+loop = Loop()
+loop.run_until_complete(main())
+"""
+
+
+def _others_have(folder: Path, count: int) -> None:
+    (folder / str(OTHER)).write_bytes(count.to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "ahead"),
+    [
+        (2, 0, False),  # 2 more may be
+        (3, 0, True),
+        (0, 3, False),
+        (22, 20, False),
+        (23, 20, True),
+        (110, 100, False),  # a tenth more may be: 11 of 110
+        (112, 100, True),
+    ],
+)
+def test_who_has_more_than_another_is_ahead(tmp_path: Path, own: int, other: int, ahead: bool) -> None:
+    tally = Tally(tmp_path)
+    tally.join()
+    _others_have(tmp_path, other)
+    tally.add(own)
+    assert tally.ahead is ahead
+
+
+def test_alone_nobody_is_ahead(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    tally.join()
+    tally.add(1000)
+    assert not tally.ahead
+
+
+def test_who_has_left_or_was_forgotten_counts_no_more(tmp_path: Path) -> None:
+    _others_have(tmp_path, 0)
+    forget(OTHER, tmp_path)
+    tally = Tally(tmp_path)
+    tally.join()
+    tally.join()
+    assert [file.name for file in tmp_path.iterdir()] == [str(os.getpid())]
+    tally.leave()
+    tally.leave()
+    assert not list(tmp_path.iterdir())
+    tally.add(-1)  # a connection that had stayed
+
+
+class _Quiet(asyncio.Protocol):
+    """Counts its end, as foretell.balance.BalancedProtocol does."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        loop: Any = asyncio.get_running_loop()
+        loop.tally.add(-1)
+
+
+@contextmanager
+def _listening() -> Iterator[socket.socket]:
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def _run(main: Callable[[Loop, socket.socket], Coroutine[Any, Any, None]], folder: Path) -> None:
+    """Let it run in a loop that counts in this folder."""
+    with pytest.MonkeyPatch.context() as patch, _listening() as bound:
+        patch.setenv(FOLDER, str(folder))
+        loop = Loop()
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(loop, bound), 20))
+        finally:
+            loop.close()
+
+
+async def _until(loop: Loop, count: int) -> None:
+    for _ in range(10_000):
+        if loop.tally.count == count:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail(f"{loop.tally.count} connections are counted, not {count}")
+
+
+def test_connections_are_taken_though_another_worker_that_has_none_does_not_take_them(tmp_path: Path) -> None:
+    _others_have(tmp_path, 0)
+
+    async def main(loop: Loop, bound: socket.socket) -> None:
+        server = await loop.create_server(_Quiet, sock=bound, ssl=None, backlog=100)
+        clients = [await asyncio.open_connection(*bound.getsockname()) for _ in range(10)]
+        await _until(loop, 10)
+        for _, writer in clients:
+            writer.close()
+        await _until(loop, 0)
+        server.close()
+        await server.wait_closed()
+
+    _run(main, tmp_path)
+
+
+def test_a_handshake_that_fails_is_counted_out_again(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def main(loop: Loop, bound: socket.socket) -> None:
+        server = await loop.create_server(_Quiet, sock=bound, ssl=context, backlog=100)
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        await _until(loop, 1)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await reader.read()  # the server hangs up
+        await _until(loop, 0)
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+    _run(main, tmp_path)
+
+
+def test_a_port_on_which_another_program_listens_by_now_is_one_sentence(tmp_path: Path) -> None:
+    async def main(loop: Loop, bound: socket.socket) -> None:
+        with socket.socket() as rival:
+            rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            rival.bind(bound.getsockname())
+            rival.listen()
+            with capture_logs() as lines, pytest.raises(SystemExit):
+                await loop.create_server(_Quiet, sock=bound, ssl=None, backlog=100)
+        (line,) = lines
+        assert "(Address already in use): stop what listens there" in line["event"]
+
+    _run(main, tmp_path)
+
+
+def test_two_workers_share_what_comes_evenly_and_the_one_that_is_left_takes_all(tmp_path: Path) -> None:
+    with _listening() as bound:
+        command = [sys.executable, "-c", WORKER, str(bound.fileno())]
+        workers = [
+            subprocess.Popen(
+                command,
+                env=os.environ | {FOLDER: str(tmp_path)},
+                pass_fds=[bound.fileno()],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        try:
+            for worker in workers:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "listens\n"
+            clients = [socket.create_connection(bound.getsockname(), timeout=20) for _ in range(40)]
+            shares = Counter(int(client.makefile().readline()) for client in clients)
+            assert sum(shares.values()) == 40
+            assert max(shares.values()) - min(shares.values()) <= 4, shares
+            first, second = workers
+            first.kill()
+            first.wait()  # nobody forgets it here: it still counts as having as many as it had
+            more = [socket.create_connection(bound.getsockname(), timeout=20) for _ in range(20)]
+            assert {int(client.makefile().readline()) for client in more} == {second.pid}
+            for client in [*clients, *more]:
+                client.close()
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+                if worker.stdout is not None:
+                    worker.stdout.close()
