@@ -85,8 +85,10 @@ class Tally:
         return any(int.from_bytes(other, "little") < most for other in self._others.values())
 
     def _look(self) -> None:
-        """See who is there."""
-        names = {file.name for file in self.folder.iterdir() if file.suffix == ""} - {str(os.getpid())}
+        """See who is there; nobody, where somebody has cleaned the folder away."""
+        names: set[str] = set()
+        with suppress(FileNotFoundError):
+            names = {file.name for file in self.folder.iterdir() if not file.suffix} - {str(os.getpid())}
         self._others = {name: other for name, other in self._others.items() if name in names}
         for name in names - set(self._others):
             with suppress(FileNotFoundError):  # it has just left

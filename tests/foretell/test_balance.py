@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -84,6 +85,18 @@ def test_who_has_left_or_was_forgotten_counts_no_more(tmp_path: Path) -> None:
     tally.leave()
     assert not list(tmp_path.iterdir())
     tally.add(-1)  # a connection that had stayed
+
+
+def test_a_folder_that_was_cleaned_away_leaves_every_worker_on_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    tally = Tally(folder)
+    tally.join()
+    _others_have(folder, 0)
+    shutil.rmtree(folder)
+    tally.add(10)
+    assert not tally.ahead
+    tally.leave()
 
 
 class _Quiet(asyncio.Protocol):
