@@ -63,7 +63,9 @@ def measure(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[System]]) 
         _warm(bench, plan, seen)
         _cold(bench, plan, seen)
         for name, systems in variants.items():
-            system = seen.chosen.setdefault(name, systems[0] if len(systems) == 1 else _tuned(bench, plan, systems))
+            if name not in seen.chosen:
+                seen.chosen[name] = systems[0] if len(systems) == 1 else _tuned(bench, plan, systems)
+            system = seen.chosen[name]
             with bench.running(system) as server:
                 wrk(server.url, 8, 2, bench.shop.users, system.body)  # the first requests of a server are slow
                 for connections in plan.connections:
