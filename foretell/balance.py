@@ -1,8 +1,8 @@
 """Connections shared evenly among the workers of one socket.
 
-Left alone, the worker that wakes first takes all that wait, and keeps them for as long as they are kept alive: of 41
-connections it had 35, and their requests waited for it while its like was idle. So workers tell each other how many
-they have, and who has more than another lets that one go first. Envoy's ``exact_balance`` does as much for its threads.
+Left alone, the worker that wakes first takes all that wait, and keeps them for as long as they are kept alive: one may
+come to have nearly all, and their requests wait for it while its like is idle. So workers tell each other how many they
+have, and who has more than another lets that one go first. Envoy's ``exact_balance`` does as much for its threads.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ COURTESY = 0.001
 EXHAUSTED = 1.0
 #: Seconds between looks at who is there.
 LOOK = 0.5
+#: Of a count in its file.
 BYTES = 4
 
 
@@ -61,13 +62,12 @@ class Tally:
             file = self.folder / f"{os.getpid()}.new"
             file.write_bytes(bytes(BYTES))
             self._own = _mapped(file.rename(self.folder / str(os.getpid())))
-            self.add(0)
 
     def leave(self) -> None:
         """It takes no more of them, though some may stay. Idempotent."""
         if self._own is not None:
             self._own = None
-            forget(os.getpid(), self.folder)
+            (self.folder / str(os.getpid())).unlink(missing_ok=True)
 
     def add(self, number: int) -> None:
         """Count connections that came, or, below zero, that ended."""
@@ -85,13 +85,13 @@ class Tally:
         return any(int.from_bytes(other, "little") < most for other in self._others.values())
 
     def _look(self) -> None:
-        """See who is there; nobody, where somebody has cleaned the folder away."""
+        """See who is there: nobody, where the folder was cleaned away or no file descriptor is left to read it."""
         names: set[str] = set()
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             names = {file.name for file in self.folder.iterdir() if not file.suffix} - {str(os.getpid())}
         self._others = {name: other for name, other in self._others.items() if name in names}
         for name in names - set(self._others):
-            with suppress(FileNotFoundError):  # it has just left
+            with suppress(OSError):  # it has just left
                 self._others[name] = _mapped(self.folder / name)
 
 
@@ -100,10 +100,10 @@ def _mapped(file: Path) -> mmap:
         return mmap(opened.fileno(), BYTES)
 
 
-def forget(pid: int, folder: Path | None = None) -> None:
-    """Take a process out that can no longer do so itself."""
-    if folder or FOLDER in os.environ:
-        ((folder or Path(os.environ[FOLDER])) / str(pid)).unlink(missing_ok=True)
+def forget(pid: int) -> None:
+    """Take a worker out that has ended and could not do so itself."""
+    if FOLDER in os.environ:
+        (Path(os.environ[FOLDER]) / str(pid)).unlink(missing_ok=True)
 
 
 class Loop(uvloop.Loop):

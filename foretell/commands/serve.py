@@ -156,9 +156,12 @@ def _run_many(config: Config, settings: Settings, sockets: Sequence[socket]) -> 
     for name, value in settings.model_dump().items():
         if value is not None and not isinstance(value, SecretStr):  # no option sets a secret: it is there already
             os.environ[PREFIX + name.upper()] = str(value)
-    with TemporaryDirectory(prefix="foretell-metrics-") as measured, TemporaryDirectory(prefix="foretell-") as counted:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = measured  # read by prometheus_client in each worker
-        os.environ[FOLDER] = counted
+    with ExitStack() as stack:
+        for variable, what in (
+            ("PROMETHEUS_MULTIPROC_DIR", "metrics"),
+            (FOLDER, "connections"),
+        ):  # the workers read them
+            os.environ[variable] = stack.enter_context(TemporaryDirectory(prefix=f"foretell-{what}-"))
         try:
             supervisor = ApartSupervisor(config, sockets) if apart(settings) else Supervisor(config, list(sockets))
         except ModelProcessError as error:
