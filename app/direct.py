@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,11 @@ from app.middleware import ARRIVED, CLIENT_CLOSED, DEGRADED, REQUEST_ID, observe
 from app.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+#: An ASGI extension of our server (:mod:`foretell.protocol`): its ``answer`` takes status, headers and body, and writes
+#: all three at once. Under any other server the two messages of ASGI say the same.
+WHOLE = "foretell.whole"
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -117,6 +122,9 @@ class Direct:
         health = scope["state"].get("health")
         if health is not None and health.leaving:  # a client that kept the connection would send into a closing one
             headers.append((b"connection", b"close"))
+        if (whole := scope.get("extensions", {}).get(WHOLE)) is not None:
+            await whole["answer"](response.status_code, headers, response.body)
+            return
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
 

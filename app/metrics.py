@@ -11,8 +11,14 @@ import time
 from contextlib import AbstractContextManager
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # The client library asks the kernel for the process id at each of a request's thirty increments, lest a program has
+    # forked since the last. Workers are spawned, and each imports this file.
+    PID = os.getpid()
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: PID)  # type: ignore[no-untyped-call]
 
 #: Seconds, from a cache hit to the deadline.
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)

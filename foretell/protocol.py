@@ -1,15 +1,17 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits for headers that never end, and refusals of our shape and at the door."""
+"""HTTP/1.1 as uvicorn speaks it, with limits for headers that never end, refusals at the door, and answers at once."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from app.direct import WHOLE, Headers
 from app.door import PATH, Door
 
 #: Seconds from the first byte of a request, or from the connection where none comes, to the end of the headers.
@@ -17,13 +19,17 @@ HEADER_SECONDS = 10.0
 #: Bytes that may arrive without an end of the headers; uvicorn alone would keep whatever comes in memory.
 HEADER_BYTES = 64 * 1024
 
+#: Says that the connection ends with this answer.
+CLOSE = (b"connection", b"close")
+
 #: Stands for a request that was answered here: uvicorn passes its body over.
 ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=asyncio.Event(), disconnected=False)
 
 
 class Protocol(HttpToolsProtocol):
     """Refuses headers that are too long, and closes a connection whose headers do not arrive in time; uvicorn alone
-    would keep both for ever. Answers those that :class:`app.door.Door` refuses before there is a task for them.
+    would keep both for ever. Answers those that :class:`app.door.Door` refuses before there is a task for them, and
+    offers :mod:`app.direct` to write an answer whole.
     """
 
     _header_timer: asyncio.TimerHandle | None = None
@@ -69,8 +75,13 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on the application keeps the time."""
         self._headers_came()
-        if self.url != PATH.encode() or not self._refused():
+        if self.url != PATH.encode():
             super().on_headers_complete()
+        elif not self._refused():
+            before = self.cycle
+            super().on_headers_complete()
+            if self.cycle is not before:  # no upgrade to another protocol
+                self.scope["extensions"] = {WHOLE: {"answer": partial(_answer, self.cycle)}}
 
     def _refused(self) -> bool:
         """Whether the request was answered here. What is pipelined behind another one waits for its turn."""
@@ -126,3 +137,26 @@ class Protocol(HttpToolsProtocol):
         transport: Any = self.transport
         if not transport.is_closing():
             transport.close()
+
+
+async def _answer(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+    """Write a whole answer; what uvicorn does in two messages, and two calls of the kernel that a client waits for.
+
+    The application vouches for the headers: nothing of them is looked at, but for ``connection: close``.
+    """
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    if CLOSE in headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        headers = [*headers, CLOSE]
+    lines = b"".join(b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers))
+    cycle.waiting_for_100_continue = False
+    cycle.response_started = cycle.response_complete = True
+    cycle.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()

@@ -1,0 +1,161 @@
+"""Answers written at once, over a socket: the same bytes as uvicorn's, and the same connection after them."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.direct import WHOLE
+from foretell.protocol import CLOSE, Protocol
+
+TYPE = (b"content-type", b"text/plain")
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Sends a body back: at once where the server offers that and nobody asks for two messages; ``bye`` is the last."""
+    body = (await receive())["body"]
+    headers = [(b"content-length", str(len(body)).encode()), TYPE, *([CLOSE] if body == b"bye" else [])]
+    if (b"x-plain", b"1") not in scope["headers"]:
+        await scope["extensions"][WHOLE]["answer"](201, headers, body)
+        return
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def connected(
+    application: Any = echo, speaks: type[Protocol] = Protocol
+) -> AsyncIterator[tuple[StreamReader, StreamWriter, uvicorn.Server]]:
+    config = uvicorn.Config(application, http=speaks, ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    server.server_state.default_headers = [(b"server", b"foretell")]
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: speaks(config=config, server_state=server.server_state, app_state={}), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    yield reader, writer, server
+    writer.close()
+    listener.close()
+
+
+def request(body: str, *headers: str, version: str = "1.1", path: str = "/predict") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "Host: x", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+async def read(reader: StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of the next answer; its body is five bytes."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    return head, await asyncio.wait_for(reader.readexactly(5), 30)
+
+
+async def test_a_whole_answer_is_the_one_that_two_messages_make_and_the_connection_is_kept() -> None:
+    async with connected() as (reader, writer, server):
+        writer.write(request("hello"))
+        whole = await read(reader)
+        writer.write(request("hello", "X-Plain: 1"))
+        assert whole == await read(reader)
+        assert whole == (
+            b"HTTP/1.1 201 Created\r\nserver: foretell\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\n",
+            b"hello",
+        )
+        assert server.server_state.total_requests == 2
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    async with connected() as (reader, writer, _):
+        writer.write(b"".join(request(f"{n:05}", *(["X-Plain: 1"] if n % 3 == 0 else [])) for n in range(20)))
+        assert [int((await read(reader))[1]) for _ in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (request("hello", "Connection: close"), 1),
+        (request("hello", version="1.0"), 1),
+        (request("bye"), 1),  # the application's own wish
+        (request("hello"), 0),
+    ],
+)
+async def test_a_connection_that_ends_says_so_once(asked: bytes, said: int) -> None:
+    async with connected() as (reader, writer, _):
+        writer.write(asked)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.count(b"connection: close\r\n") == said
+        body = b"bye" if b"bye" in asked else b"hello"
+        assert await reader.readexactly(len(body)) == body
+        if said:
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+        else:
+            writer.write(request("again"))
+            assert (await read(reader))[1] == b"again"
+
+
+async def test_nothing_is_written_to_a_client_that_has_left() -> None:
+    arrived, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        arrived.set()
+        assert (await receive())["type"] == "http.disconnect"
+        await gone.wait()
+        await scope["extensions"][WHOLE]["answer"](200, [(b"content-length", b"5")], b"hello")
+        ended.set()
+
+    async with connected(late) as (_, writer, server):
+        writer.write(request("hello"))
+        await asyncio.wait_for(arrived.wait(), 30)
+        writer.transport.abort()
+        gone.set()
+        await asyncio.wait_for(ended.wait(), 30)
+        assert server.server_state.total_requests == 0
+
+
+async def test_a_client_that_does_not_read_is_waited_for() -> None:
+    """Answers that nobody takes pile up in the kernel, and then the application waits instead of filling the memory."""
+    answered, full = 0, asyncio.Event()
+    large = bytes(1 << 20)
+
+    class Watched(Protocol):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            full.set()
+
+    async def generous(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal answered
+        await receive()
+        await scope["extensions"][WHOLE]["answer"](200, [(b"content-length", str(len(large)).encode())], large)
+        answered += 1
+
+    async with connected(generous, Watched) as (reader, writer, _):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(request("hello") * 64)
+        await asyncio.wait_for(full.wait(), 30)
+        assert answered < 64
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(64):
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            assert await asyncio.wait_for(reader.readexactly(len(large)), 30) == large
+        assert answered == 64
+
+
+async def test_other_paths_are_answered_in_two_messages() -> None:
+    offered: list[bool] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        offered.append(WHOLE in scope.get("extensions", {}))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async with connected(look) as (reader, writer, _):
+        for path in ("/predict", "/events", "/predict/batch"):
+            writer.write(request("hello", path=path))
+            assert (await read(reader))[1] == b"hello"
+    assert offered == [True, False, False]
