@@ -31,6 +31,11 @@ class Selection:
         self.count = int(np.count_nonzero(mask))
 
     @cached_property
+    def row(self) -> Mask:
+        """The mask as the only row of a batch's, shape [1, I]: always the same object."""
+        return self.mask[None]
+
+    @cached_property
     def ids(self) -> Ids:
         """The items themselves, shape [count]; only asked for where they are few."""
         return np.flatnonzero(self.mask).astype(np.int32)
@@ -54,8 +59,8 @@ class Allowed(NamedTuple):
 
 
 def masks(allowed: Sequence[Allowed]) -> Mask:
-    """The masks of several requests [B, I], or [1, I] where all share one."""
+    """The masks of several requests [B, I], or the ``row`` of the selection that all share."""
     first = allowed[0].selection
     if all(one.selection is first and not len(one.without) for one in allowed):
-        return first.mask[None]
+        return first.row
     return np.stack([one.mask() for one in allowed])

@@ -41,8 +41,9 @@ ITEM_NUMBERS = 3
 POPULARITY = 2
 
 #: Signatures that an artifact may lack; a model without ``explain`` predicts, and says that it cannot explain; one
-#: without ``query`` does not retrieve by vector, or is older: its catalogue is scored whole, however large it is.
-OPTIONAL = ("explain", "query")
+#: without ``query`` does not retrieve by vector, or is older: its catalogue is scored whole, however large it is. One
+#: without ``relevance`` is older, and always retrieves ``retrieval_size`` items, however few are wanted.
+OPTIONAL = ("explain", "query", "relevance")
 
 #: Context fields that are computed from the clock and the history, never sent by a client.
 CLOCK_FIELDS = ("hour", "weekday", "since_last")
@@ -164,6 +165,7 @@ class Contract:
         candidates = ("candidates", TensorSpec("int32", (None, None)))
         parts = {"events": length, "context": len(self.fields), "attributes": len(self.attributes)}
         moved = {name: TensorSpec("float32", (None, None, len(self.targets), n)) for name, n in parts.items()}
+        allowed = ("allowed", TensorSpec("bool", (None, None)))
         return {
             "encode": Signature(
                 inputs=history,
@@ -178,11 +180,15 @@ class Contract:
                 outputs={"vectors": TensorSpec("float32", (None, None))},
             ),
             "retrieve": Signature(
-                inputs=dict([state, lengths, context, since, ("allowed", TensorSpec("bool", (None, None)))]),
+                inputs=dict([state, lengths, context, since, allowed]),
                 outputs={
                     "items": TensorSpec("int32", (None, self.retrieval_size)),
                     "scores": TensorSpec("float32", (None, self.retrieval_size)),
                 },
+            ),
+            "relevance": Signature(
+                inputs=dict([state, lengths, context, since, allowed]),
+                outputs={"scores": pairs},
             ),
             "query": Signature(
                 inputs=dict([state, lengths, context, since]),

@@ -71,17 +71,25 @@ class Served(tf.Module):  # type: ignore[misc]
     def retrieve(
         self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, allowed: Tensor
     ) -> dict[str, Tensor]:
-        """The best ``retrieval_size`` allowed items for each state: ``items`` and falling ``scores`` [B, K].
+        """The best ``retrieval_size`` allowed items by :meth:`relevance`: ``items`` and falling ``scores`` [B, K].
 
-        ``allowed`` is [B or 1, V'] for the first V' item ids, V' at most the tables' length. Items that are not allowed
-        come last, with a score of -inf.
+        Items that are not allowed come last, with a score of -inf.
+        """
+        relevance = self.relevance(state, lengths, context, since, allowed)["scores"]
+        scores, items = top_k(relevance, self.contract.retrieval_size, self.contract.items)
+        return {"items": items, "scores": scores}
+
+    def relevance(
+        self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor, allowed: Tensor
+    ) -> dict[str, Tensor]:
+        """How well each item suits each state: ``scores`` [B, V'], -inf for those that are not allowed.
+
+        ``allowed`` is [B or 1, V'] for the first V' item ids, V' at most the tables' length.
         """
         known = tf.shape(allowed)[1]
         catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
-        scores = self.network.catalogue_scores(Past.whole(state, lengths, since), context, catalogue)  # [B, V']
-        scores = tf.where(allowed, scores, -float("inf"))
-        scores, items = top_k(scores, self.contract.retrieval_size, self.contract.items)
-        return {"items": items, "scores": scores}
+        scores = self.network.catalogue_scores(Past.whole(state, lengths, since), context, catalogue)
+        return {"scores": tf.where(allowed, scores, -float("inf"))}
 
     def query(self, state: Tensor, lengths: Tensor, context: Tensor, since: Tensor) -> dict[str, Tensor]:
         """What ``retrieve`` ranks by: an item scores ``query`` [B, width] times its vector, plus the ``bonus`` [B, L]

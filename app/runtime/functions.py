@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.runtime.compiled import in_turns
 from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
+from models.topk import top_k
 
 Tensors = dict[str, Any]
 
@@ -54,6 +55,7 @@ class Functions:
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
         self._xla = xla
         self._indexed = indexed
+        self._shared: dict[int, tuple[NDArray[np.bool_], Any]] = {}
         self._encode = self._compiled("encode", self._signatures["encode"]) if xla else self._signatures["encode"]
         few = partial(self._recommend, self._candidates)
         self._whole = xla and not indexed  # whether `recommend` is what is asked all the time, and so compiled
@@ -89,8 +91,6 @@ class Functions:
             return _run(self._all, self._cast("retrieve", arrays))
         if not self._whole:
             return _run(self._few, self._cast("retrieve", arrays))
-        shape = (len(arrays["state"]), self._places)  # XLA has compiled a row of its own for each state
-        arrays = {**arrays, "allowed": np.broadcast_to(arrays["allowed"], shape)}
         return self._sized(self._few, self._cast("retrieve", arrays))
 
     def fill(self, waiting: int) -> int:
@@ -188,14 +188,13 @@ class Functions:
         }
 
     def _recommend(self, count: int, **tensors: Any) -> Tensors:
-        found = self._signatures["retrieve"](**tensors)
+        if "relevance" in self._signatures:
+            scores, items = top_k(self._signatures["relevance"](**tensors)["scores"], count, self._contract.items)
+        else:  # an older artifact finds as many as it can
+            found = self._signatures["retrieve"](**tensors)
+            scores, items = found["scores"][:, :count], found["items"][:, :count]
         scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
-        items = found["items"][:, :count]
-        return {
-            "items": items,
-            "scores": found["scores"][:, :count],
-            **self._signatures["score"](**scene, candidates=items),
-        }
+        return {"items": items, "scores": scores, **self._signatures["score"](**scene, candidates=items)}
 
     def _recommend_of(
         self, count: int, score: Callable[..., Tensors], candidates: Any, query: Any, bonus: Any, **scene: Any
@@ -240,8 +239,22 @@ class Functions:
         if not self._xla:
             return _run(function, arrays)
         size = next(size for size in self._sizes if size >= rows)
-        found = _run(function, {name: _longer(array, size) for name, array in arrays.items()})
-        return {name: array[:rows] for name, array in found.items()}
+        tensors = {name: tf.constant(_longer(array, size)) for name, array in arrays.items() if name != "allowed"}
+        if "allowed" in arrays:
+            tensors["allowed"] = self._masks(arrays["allowed"], size)
+        return {name: tensor.numpy()[:rows] for name, tensor in function(**tensors).items()}
+
+    def _masks(self, allowed: NDArray[np.bool_], size: int) -> Any:
+        """Masks [B or 1, I] for so many rows: XLA has compiled one of its own for each.
+
+        Most requests share one, and it is large: the last of each size is kept.
+        """
+        if len(allowed) > 1:
+            return tf.constant(_longer(allowed, size))
+        kept = self._shared.get(size)
+        if kept is None or kept[0] is not allowed:
+            kept = self._shared[size] = allowed, tf.constant(np.broadcast_to(allowed, (size, self._places)))
+        return kept[1]
 
 
 def sizes(most: int) -> list[int]:

@@ -90,6 +90,42 @@ async def test_retrieval_keeps_to_what_is_allowed_also_beside_a_request_that_all
     assert len(set(all_of_them.tolist())) == len(all_of_them) == len(outcomes["click"]) == 100
 
 
+async def test_a_mask_that_a_batch_shares_is_not_taken_for_the_next_ones(runtime: Runtime) -> None:
+    """Masks are kept from batch to batch of one size."""
+    state = await runtime.encode(scene(runtime, [7, 8]), deadline=FOREVER)
+    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
+    first, second = np.zeros(runtime.places, bool), np.zeros(runtime.places, bool)
+    first[[30, 40]] = second[[50, 60, 70]] = True
+    selections = [Selection(first), Selection(second)]
+    for chosen in (0, 1, 0, 1, 1):
+        for without in ([], [30, 50]):
+            allowed = Allowed(selections[chosen], np.array(without, np.int32))
+            asked = (runtime.recommend(state, 2, moment, allowed, 100, deadline=FOREVER) for _ in range(5))
+            for items, _ in await asyncio.gather(*asked):
+                assert set(items.tolist()) == ({30, 40}, {50, 60, 70})[chosen] - set(without)
+
+
+async def test_an_older_model_without_relevance_recommends_the_same(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds as many items as it can and keeps those that are wanted."""
+    state = await runtime.encode(scene(runtime, [7, 8, 9]), deadline=FOREVER)
+    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
+    items, outcomes = await runtime.recommend(state, 3, moment, every(runtime), 100, deadline=FOREVER)
+    signatures = {n: s for n, s in runtime._functions._signatures.items() if n != "relevance"}
+    monkeypatch.setattr(runtime._functions, "_signatures", signatures)
+    found = runtime._functions._recommend(
+        100,
+        state=tf.constant(state[None]),
+        lengths=tf.constant([3]),
+        context=tf.constant(moment.fields[None]),
+        since=tf.constant([moment.since]),
+        allowed=tf.constant(every(runtime).mask()[None]),
+    )
+    assert found["items"][0].numpy().tolist() == items.tolist()
+    np.testing.assert_allclose(found["click"][0], outcomes["click"], rtol=1e-4, atol=1e-6)
+
+
 async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_begins_with_the_same(
     runtime: Runtime,
 ) -> None:
@@ -113,7 +149,7 @@ async def test_no_size_of_a_batch_is_traced_under_traffic(runtime: Runtime, monk
     def traced(*_: Any, **__: Any) -> None:
         raise AssertionError("a graph is traced anew")
 
-    monkeypatch.setattr(runtime._functions, "_signatures", {"retrieve": traced, "score": traced})
+    monkeypatch.setattr(runtime._functions, "_signatures", dict.fromkeys(("retrieve", "relevance", "score"), traced))
     contract = runtime.artifact.contract
     state = np.zeros(contract.state_shape, contract.state_dtype)
     moment = Moment(np.zeros(len(contract.fields), np.int32), 0.0)

@@ -44,7 +44,7 @@ def test_a_broken_contract_is_refused_in_one_sentence(contract: Contract, change
 
 def test_signatures_give_dtype_and_shape_of_every_tensor(contract: Contract) -> None:
     signatures = contract.signatures()
-    assert set(signatures) == {"encode", "embed_items", "retrieve", "query", "score", "explain"}
+    assert set(signatures) == {"encode", "embed_items", "retrieve", "relevance", "query", "score", "explain"}
     assert signatures["encode"].outputs["state"].shape == (None, 4, 11)
     assert signatures["encode"].outputs["state"].dtype == "float16"
     assert set(signatures["score"].outputs) == {"click", "purchase", "amount"}
