@@ -33,6 +33,8 @@ from models.vocabulary import Ids
 
 #: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
 TURN = 1024
+#: Seconds that a batch waits for those who would fill the next compiled size; docs/performance.md tells what it gains.
+PATIENCE = 0.002
 #: Explanations that may wait; each takes tens of milliseconds, so more would not be there in time.
 EXPLANATIONS = 32
 
@@ -63,7 +65,13 @@ class Runtime:
         common: dict[str, Any] = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
         self._recommend = Batcher(
-            "recommend", self._run_recommend, self._executor, metrics, fill=functions.fill, **common
+            "recommend",
+            self._run_recommend,
+            self._executor,
+            metrics,
+            fill=functions.fill,
+            patience=PATIENCE if settings.xla else 0.0,
+            **common,
         )
         rows = max(TURN, settings.max_batch * settings.candidates)
         self._score = Batcher(

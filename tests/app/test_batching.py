@@ -106,6 +106,67 @@ def test_a_batch_is_bounded_in_rows_and_the_queue_keeps_its_order(
     assert all(count <= max_batch and (count == 1 or count * width <= max_rows) for count, width in model.shapes)
 
 
+async def prepared(doubler: Batcher[int, int], job: int, ready: asyncio.Event) -> int:
+    """Submit a job that is inside before it is ready."""
+    with doubler.admitted(FOREVER):
+        await ready.wait()
+        return await doubler.submit(job, deadline=FOREVER)
+
+
+def patient(model: Model, executor: ThreadPoolExecutor, patience: float) -> Batcher[int, int]:
+    """It fills batches of 4 or computes one job alone."""
+    return Batcher(
+        "double",
+        model,
+        executor,
+        Metrics(),
+        max_batch=4,
+        queue_limit=100,
+        fill=lambda waiting: 4 if waiting >= 4 else 1,
+        patience=patience,
+    )
+
+
+async def test_one_who_comes_while_others_are_prepared_is_joined_by_them(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+
+    async def first() -> int:
+        with doubler.admitted(FOREVER):
+            return await doubler.submit(1, deadline=FOREVER)
+
+    asyncio.get_running_loop().call_later(0.02, ready.set)
+    assert await asyncio.gather(first(), *others) == [2, 4, 6, 8]
+    assert model.batches == [[1, 2, 3, 4]]
+
+
+async def test_a_batch_does_not_wait_for_too_few_to_fill_it(executor: ThreadPoolExecutor) -> None:
+    """Three inside would be computed one by one whenever they come; so would be one alone."""
+    model = Model()
+    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3)]
+    await asyncio.sleep(0)
+    with doubler.admitted(FOREVER):
+        assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
+    assert model.batches == [[1]]
+    ready.set()
+    assert await asyncio.gather(*others) == [4, 6]
+
+
+async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
+    """Whoever is inside may never come: their history is slow, or they ask for something else."""
+    model = Model()
+    doubler, ready = patient(model, executor, 0.01), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
+    assert model.batches == [[1]]
+    ready.set()
+    assert await asyncio.gather(*others) == [4, 6, 8]
+
+
 async def test_a_wide_job_neither_overtakes_nor_is_overtaken(executor: ThreadPoolExecutor) -> None:
     """Bound 6: [2, 2, 2] fit; 5 would make them 20 rows, so it starts the next batch, alone with nobody."""
     model = PaddingModel()
