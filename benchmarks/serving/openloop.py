@@ -7,9 +7,11 @@ A latency counts from the moment a request was due, so a generator that falls be
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.serving.wrk import BODY
@@ -20,6 +22,7 @@ TICK = 0.002
 #: How long to wait for the last answers.
 PATIENCE = 10.0
 LOST = 0
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -48,17 +51,18 @@ class Answers:
 class _Connection(asyncio.Protocol):
     """One request at a time; knows as much HTTP as the answers here need: a status and a Content-Length."""
 
-    def __init__(self, load: _Load) -> None:
+    def __init__(self, load: _Load, request: bytes, due: float) -> None:
         self._load = load
+        self._first = request, due
         self._head = b""
         self._missing = 0
-        self._due = 0.0
-        self._busy = False
+        self._due = due
+        self._busy = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Open."""
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
+        """Open, for a request that is due."""
         self._transport = transport
+        self.ask(*self._first)
 
     def ask(self, request: bytes, due: float) -> None:
         """Send a request."""
@@ -67,15 +71,16 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of an answer."""
-        if not self._head or b"\r\n\r\n" not in self._head:
-            self._head += data
-            head, found, body = self._head.partition(b"\r\n\r\n")
-            if not found:
-                return
-            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-            self._missing = int(fields[b"content-length"]) - len(body)
-        else:
+        if self._missing:
             self._missing -= len(data)
+        else:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            length = LENGTH.search(self._head, 0, end)
+            assert length is not None, "An answer without a Content-Length."
+            self._missing = end + 4 + int(length[1]) - len(self._head)
         if self._missing <= 0:
             self._done(int(self._head[9:12]))
 
@@ -119,12 +124,10 @@ async def offer(url: str, rate: float, seconds: float, users: int, body: str = B
 
     async def send_anew(request: bytes, due: float) -> None:
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(load), host, port)
+            await loop.create_connection(lambda: _Connection(load, request, due), host, port)
         except OSError:
             load.open -= 1
             load.note(due, LOST)
-        else:
-            connection.ask(request, due)
 
     while (now := time.perf_counter() - load.start) < seconds:
         while load.answers.offered < now * rate:
