@@ -121,7 +121,7 @@ class Batcher(Generic[Job, Result]):
         self._width = width
         self._max_rows = max_rows
         self._fill = fill
-        self._patience = patience
+        self._most_patience = self.patience = patience
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._queued_rows = 0
         self._inside = 0
@@ -202,14 +202,18 @@ class Batcher(Generic[Job, Result]):
         """Wait for those inside, as long as they would fill a larger batch and patience lasts.
 
         Clients whose answers were computed together ask again together. Without this those who come first are computed
-        while the others are prepared, and two groups take turns, each in batches half as large as they could be.
+        while the others are prepared, and two groups take turns, each in batches half as large as they could be. But
+        who is inside may be waiting for a slow store: patience that was not rewarded is halved for the next batch.
         """
+        fill, least = self._fill, self._fill(len(self._queue))
+        if fill(min(self._inside, self._max_batch)) <= least:
+            return
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._patience
-        while len(self._queue) < self._inside and loop.time() < until:
-            if self._fill(len(self._queue)) >= self._fill(min(self._inside, self._max_batch)):
-                break
+        until = loop.time() + self.patience
+        while fill(len(self._queue)) < fill(min(self._inside, self._max_batch)) and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
+        rewarded = fill(len(self._queue)) > least
+        self.patience = self._most_patience if rewarded else max(self.patience / 2, min(LOOK, self._most_patience))
 
     def _next(self) -> list[_Waiting[Job, Result]]:
         """The next batch: from the head of the queue as many as fit, in their order."""

@@ -50,6 +50,7 @@ class Functions:
         self._places = places
         self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
         self._sizes = sizes(max_batch)
+        self._fills = [filling(self._sizes, waiting) for waiting in range(1, max_batch + 1)]
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
@@ -95,7 +96,7 @@ class Functions:
 
     def fill(self, waiting: int) -> int:
         """How many of those who wait to compute together; see :func:`filling`."""
-        return filling(self._sizes, waiting) if self._xla else waiting
+        return self._fills[min(waiting, len(self._fills)) - 1] if self._xla and waiting else waiting
 
     def reach(self, count: int) -> int:
         """How many items are recommended where so many are wanted: sizes are fixed, so that no graph is made anew."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.batching import Batcher, BatchTime
+from app.batching import LOOK, Batcher, BatchTime
 from app.errors import DeadlineExceeded, Overloaded
 from app.metrics import Metrics
 
@@ -165,6 +165,35 @@ async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
     assert model.batches == [[1]]
     ready.set()
     assert await asyncio.gather(*others) == [4, 6, 8]
+
+
+async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, looks, come = Model(), 0, False
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if come:
+            ready.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr("app.batching.asyncio.sleep", counted)
+    doubler, ready = patient(model, executor, 32 * LOOK), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await sleep(0)
+    with doubler.admitted(FOREVER):
+        for _ in range(5):
+            await doubler.submit(1, deadline=FOREVER)
+        looks = 0
+        await doubler.submit(1, deadline=FOREVER)
+        assert looks == 1  # 32 halved five times
+        come = True
+        assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
+    assert model.batches[-1] == [1, 2, 3, 4]
+    assert doubler.patience == 32 * LOOK
 
 
 async def test_a_wide_job_neither_overtakes_nor_is_overtaken(executor: ThreadPoolExecutor) -> None:
