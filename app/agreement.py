@@ -49,3 +49,12 @@ def verify_signatures(module: Any, contract: Contract) -> None:
                         f"The model's {name} has {key} as {found.dtype.name}{found.shape}, the contract wants "
                         f"{spec.dtype}{spec.shape}; export it again."
                     )
+
+
+def verify_tables(module: Any, device: str, xla: bool) -> None:
+    """Raises StartupError where XLA on a GPU could not read a table: one of int32, as models were exported before."""
+    if device.startswith("gpu") and xla and module.categories.dtype.name == "int32":
+        raise StartupError(
+            "The model keeps its categories where XLA on a GPU cannot read them: export it again, "
+            "or set FORETELL_XLA=false or FORETELL_DEVICE=cpu."
+        )

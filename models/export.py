@@ -46,7 +46,7 @@ class Served(tf.Module):  # type: ignore[misc]
         self.contract = complete(network.contract, network)
         vectors, _ = network.catalogue_vectors(tf.range(network.contract.items))
         self.vectors = growable(vectors)
-        self.categories = growable(network.categories)
+        self.categories = growable(tf.cast(network.categories, tf.int64))  # int32 stays on the host, also on a GPU
         self.numbers = growable(network.numbers)
         self.functions = {
             name: tf.function(
@@ -57,6 +57,11 @@ class Served(tf.Module):  # type: ignore[misc]
             for name, signature in self.contract.signatures().items()
             if name != "query" or network.by_vector
         }
+
+    @property
+    def category_ids(self) -> Tensor:
+        """``categories`` as the network takes them."""
+        return tf.cast(self.categories, tf.int32)
 
     def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, ages: Tensor) -> dict[str, Tensor]:
         """Histories [B, L] -> ``state`` [B, L, width]; rows of padding are zero."""
@@ -87,7 +92,7 @@ class Served(tf.Module):  # type: ignore[misc]
         ``allowed`` is [B or 1, V'] for the first V' item ids, V' at most the tables' length.
         """
         known = tf.shape(allowed)[1]
-        catalogue = Catalogue(self.vectors[:known], self.categories[:known], self.numbers[:known])
+        catalogue = Catalogue(self.vectors[:known], self.category_ids[:known], self.numbers[:known])
         scores = self.network.catalogue_scores(Past.whole(state, lengths, since), context, catalogue)
         return {"scores": tf.where(allowed, scores, -float("inf"))}
 
@@ -103,7 +108,7 @@ class Served(tf.Module):  # type: ignore[misc]
         """Probability of each target and the middle size of each value for candidates [B, C], each [B, C]."""
         vectors, numbers = (tf.gather(table, candidates) for table in (self.vectors, self.numbers))
         items = Candidates(candidates, vectors, numbers, context[:, None])  # one moment for all
-        logits = self.network.score(Past.whole(state, lengths, since), items, self.categories)
+        logits = self.network.score(Past.whole(state, lengths, since), items, self.category_ids)
         targets, values = self.contract.targets, self.contract.values
         chances = tf.sigmoid(self.calibration(logits[..., : len(targets)], lengths))  # [B, C, T]
         outputs = {name: chances[..., i] for i, name in enumerate(targets)}
@@ -125,7 +130,7 @@ class Served(tf.Module):  # type: ignore[misc]
         candidates: Tensor,
     ) -> dict[str, Tensor]:
         """What moved the log-odds of each target: see :meth:`models.attribution.Attribution.batch`."""
-        catalogue = Catalogue(self.vectors, self.categories, self.numbers)
+        catalogue = Catalogue(self.vectors, self.category_ids, self.numbers)
         attribution = Attribution(self.network, self.contract, catalogue, self.calibration)
         return attribution.batch(Events(items, types, gaps, values, ages), lengths, context, since, candidates)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from app.runtime.compiled import remember
 from app.runtime.spared import spared
+from models.cuda import load_libraries
 from models.quiet import quiet_start
 
 with quiet_start(), spared():
     remember()  # before TensorFlow reads its flags
+    load_libraries()
     import tensorflow as tf
 
     tf.config.list_physical_devices()  # says which devices it looked for

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app import jobs
-from app.agreement import verify_reach, verify_signatures
+from app.agreement import verify_reach, verify_signatures, verify_tables
 from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
@@ -111,6 +111,7 @@ class Runtime:
                 f"TensorFlow cannot load {artifact.saved_model}: {str(error).splitlines()[0]}"
             ) from error
         verify_signatures(module, artifact.contract)
+        verify_tables(module, device, settings.xla)
         contract, nearby = artifact.contract, None
         places = contract.items + settings.newcomers
         indexed = "query" in module.signatures and settings.indexes(contract.items)

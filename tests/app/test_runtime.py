@@ -6,8 +6,10 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.agreement import verify_reach, verify_signatures
+from app.agreement import verify_reach, verify_signatures, verify_tables
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.loading import load
@@ -27,8 +29,10 @@ from app.selection import Allowed, Selection
 from app.settings import Settings
 from models.artifact import Artifact, open_artifact, publish
 from models.contract import FIRST
+from models.datasets.storefront import simulate
 from models.encode import Arrays, Event, Moment, encode_history, to_history
 from tests.app.fakes import CONTRACT
+from tests.models.untrained import publish_untrained
 
 SAVED = Path(__file__).parents[2] / "models" / "saved"
 FOREVER = float("inf")
@@ -105,25 +109,33 @@ async def test_a_mask_that_a_batch_shares_is_not_taken_for_the_next_ones(runtime
                 assert set(items.tolist()) == ({30, 40}, {50, 60, 70})[chosen] - set(without)
 
 
-async def test_an_older_model_without_relevance_recommends_the_same(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It finds as many items as it can and keeps those that are wanted."""
+async def test_as_many_items_are_retrieved_as_are_wanted_and_an_older_model_finds_the_same(tmp_path: Path) -> None:
+    """The shipped model is older: it has no ``relevance``, finds as many as it can, and keeps those that are wanted."""
+    shop = simulate(seed=3, users=40, items=150, events=3_000)
+    artifact = publish_untrained(shop, tmp_path, "fresh", "behaviour")
+    runtime = Runtime.load(artifact, Settings(candidates=20, max_k=20, max_batch=1), Metrics())
+    functions = runtime._functions
+    assert "relevance" in functions
     state = await runtime.encode(scene(runtime, [7, 8, 9]), deadline=FOREVER)
-    moment = Moment(np.zeros(len(runtime.artifact.contract.fields), np.int32), 1.0)
-    items, outcomes = await runtime.recommend(state, 3, moment, every(runtime), 100, deadline=FOREVER)
-    signatures = {n: s for n, s in runtime._functions._signatures.items() if n != "relevance"}
-    monkeypatch.setattr(runtime._functions, "_signatures", signatures)
-    found = runtime._functions._recommend(
-        100,
-        state=tf.constant(state[None]),
-        lengths=tf.constant([3]),
-        context=tf.constant(moment.fields[None]),
-        since=tf.constant([moment.since]),
-        allowed=tf.constant(every(runtime).mask()[None]),
+    moment = Moment(np.zeros(len(artifact.contract.fields), np.int32), 1.0)
+    items, outcomes = await runtime.recommend(state, 3, moment, every(runtime), 20, deadline=FOREVER)
+    asked = {
+        "state": state[None],
+        "lengths": np.array([3]),
+        "context": moment.fields[None],
+        "since": np.array([moment.since]),
+        "allowed": every(runtime).mask()[None],
+    }
+    known = functions("retrieve", asked)
+    assert items.tolist() == known["items"][0, :20].tolist()
+    assert len(known["items"][0]) > 20
+    functions._signatures = {name: s for name, s in functions._signatures.items() if name != "relevance"}
+    found = functions._recommend(
+        20, **{name: tf.constant(array) for name, array in functions._cast("retrieve", asked).items()}
     )
     assert found["items"][0].numpy().tolist() == items.tolist()
     np.testing.assert_allclose(found["click"][0], outcomes["click"], rtol=1e-4, atol=1e-6)
+    runtime.close()
 
 
 async def test_what_is_recommended_has_the_outcomes_of_being_scored_and_more_begins_with_the_same(
@@ -260,6 +272,7 @@ async def test_there_is_no_end_to_items_beyond_the_vocabulary(runtime: Runtime) 
         np.testing.assert_array_equal(after[name], before[name])
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told_and_auto_takes_the_cpu() -> None:
     with pytest.raises(StartupError, match="FORETELL_DEVICE is gpu, but TensorFlow finds no GPU"):
         choose_device("gpu")
@@ -271,12 +284,37 @@ def test_a_gpu_computes_with_all_the_bits_of_its_floats(monkeypatch: pytest.Monk
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, enable: None)
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "NVIDIA H100"})
-    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(True)
     try:
         assert choose_device("gpu") == "gpu:0 NVIDIA H100"
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(True)
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def test_no_table_is_of_a_kind_that_stays_on_the_host(runtime: Runtime) -> None:
+    """Nor in the shipped model: XLA on a GPU reads only what is on the GPU."""
+    shipped = tf.saved_model.load(str(open_artifact(SAVED, "storefront").saved_model))
+    for categories in (shipped.categories, runtime._functions._tables["categories"]):
+        assert categories.dtype == tf.int64
+
+
+@pytest.mark.parametrize(
+    ("device", "xla", "dtype", "refused"),
+    [
+        ("gpu:0 NVIDIA H200", True, tf.int32, True),
+        ("gpu:0 NVIDIA H200", True, tf.int64, False),
+        ("gpu:0 NVIDIA H200", False, tf.int32, False),
+        ("cpu", True, tf.int32, False),
+    ],
+)
+def test_an_older_model_that_a_gpu_cannot_read_stops_the_start(
+    device: str, xla: bool, dtype: Any, refused: bool
+) -> None:
+    module = SimpleNamespace(categories=tf.zeros([2, 1], dtype))
+    with pytest.raises(StartupError, match="export it again") if refused else nullcontext():
+        verify_tables(module, device, xla)
 
 
 @pytest.mark.parametrize("name", ["max_k", "candidates"])
