@@ -69,7 +69,7 @@ class _Waiting(Generic[Job, Result]):
 
 
 class _Inside:
-    """See :meth:`Batcher.admitted`; a class, because a generator takes thrice as long and there is one a request."""
+    """See :meth:`Batcher.admitted`; a class, because a generator costs more and there is one a request."""
 
     __slots__ = ("_batcher", "_deadline")
 
