@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from app.errors import DeadlineExceeded, Overloaded
 from app.metrics import Metrics
@@ -66,23 +66,6 @@ class _Waiting(Generic[Job, Result]):
     deadline: float
     since: float
     future: asyncio.Future[Result]
-
-
-class _Inside:
-    """See :meth:`Batcher.admitted`; a class, because a generator costs more and there is one a request."""
-
-    __slots__ = ("_batcher", "_deadline")
-
-    def __init__(self, batcher: Batcher[Any, Any], deadline: float) -> None:
-        self._batcher = batcher
-        self._deadline = deadline
-
-    def __enter__(self) -> None:
-        self._batcher.admit(self._deadline)
-        self._batcher.came()
-
-    def __exit__(self, *error: object) -> None:
-        self._batcher.left()
 
 
 class Batcher(Generic[Job, Result]):
@@ -157,21 +140,19 @@ class Batcher(Generic[Job, Result]):
         jobs = self._inside + 1
         self._let_in(jobs, self._takes(jobs, jobs), deadline - asyncio.get_running_loop().time())
 
-    def admitted(self, deadline: float) -> AbstractContextManager[None]:
+    @contextmanager
+    def admitted(self, deadline: float) -> Iterator[None]:
         """While a job is prepared and done: who comes meanwhile counts it, though it does not wait in the queue yet.
 
-        Under overload hundreds arrive in one turn of the loop; none of them would see the others. To enter it raises
-        Overloaded like :meth:`admit`.
+        Under overload hundreds arrive in one turn of the loop; none of them would see the others. Raises Overloaded
+        like :meth:`admit`.
         """
-        return _Inside(self, deadline)
-
-    def came(self) -> None:
-        """One more job is being prepared."""
+        self.admit(deadline)
         self._inside += 1
-
-    def left(self) -> None:
-        """It is done."""
-        self._inside -= 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     def _let_in(self, jobs: int, wait: float, left: float) -> None:
         """Raise Overloaded where the last of so many jobs, done in ``wait`` seconds, is one too many or too late."""

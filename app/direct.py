@@ -25,6 +25,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 #: An ASGI extension of our server (:mod:`foretell.protocol`): its ``answer`` takes status, headers and body, and writes
 #: all three at once. Under any other server the two messages of ASGI say the same.
 WHOLE = "foretell.whole"
+#: Says that the connection ends with this answer.
+CLOSE = (b"connection", b"close")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -121,7 +123,7 @@ class Direct:
             headers.append((b"x-degraded", scope[DEGRADED].encode()))
         health = scope["state"].get("health")
         if health is not None and health.leaving:  # a client that kept the connection would send into a closing one
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         if (whole := scope.get("extensions", {}).get(WHOLE)) is not None:
             await whole["answer"](response.status_code, headers, response.body)
             return

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    # The client library asks the kernel for the process id at each of a request's thirty increments, lest a program has
-    # forked since the last. Workers are spawned, and each imports this file.
+    # The client library asks the kernel for the process id at each increment, lest the program has forked meanwhile.
+    # Workers are spawned, and each imports this file.
     PID = os.getpid()
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: PID)  # type: ignore[no-untyped-call]
 

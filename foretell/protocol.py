@@ -11,16 +11,13 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.direct import WHOLE, Headers
+from app.direct import CLOSE, WHOLE, Headers
 from app.door import PATH, Door
 
 #: Seconds from the first byte of a request, or from the connection where none comes, to the end of the headers.
 HEADER_SECONDS = 10.0
 #: Bytes that may arrive without an end of the headers; uvicorn alone would keep whatever comes in memory.
 HEADER_BYTES = 64 * 1024
-
-#: Says that the connection ends with this answer.
-CLOSE = (b"connection", b"close")
 
 #: Stands for a request that was answered here: uvicorn passes its body over.
 ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=asyncio.Event(), disconnected=False)

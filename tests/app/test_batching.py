@@ -170,26 +170,24 @@ async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
 async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, looks, come = Model(), 0, False
-    sleep = asyncio.sleep
+    """It is halved down to a single look, and is what it was once the others come while a batch waits."""
+    model, come, sleep = Model(), False, asyncio.sleep
 
-    async def counted(seconds: float) -> None:
-        nonlocal looks
-        looks += 1
+    async def sleep_while_they_come(seconds: float) -> None:
         if come:
             ready.set()
         await sleep(seconds)
 
-    monkeypatch.setattr("app.batching.asyncio.sleep", counted)
+    monkeypatch.setattr("app.batching.asyncio.sleep", sleep_while_they_come)
     doubler, ready = patient(model, executor, 32 * LOOK), asyncio.Event()
     others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
     await sleep(0)
     with doubler.admitted(FOREVER):
         for _ in range(5):
             await doubler.submit(1, deadline=FOREVER)
-        looks = 0
+        assert doubler.patience == LOOK  # 32 halved five times
         await doubler.submit(1, deadline=FOREVER)
-        assert looks == 1  # 32 halved five times
+        assert doubler.patience == LOOK
         come = True
         assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
     assert model.batches[-1] == [1, 2, 3, 4]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from app.direct import WHOLE
-from foretell.protocol import CLOSE, Protocol
+from app.direct import CLOSE, WHOLE
+from foretell.protocol import Protocol
 
 TYPE = (b"content-type", b"text/plain")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,10 @@ import pytest
 from models import cuda
 
 
-def libz() -> Path:
-    """Any real library: Python's own interpreter has mapped the one of zlib or of mathematics."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = Path(line.split()[-1])
-        if path.name.startswith("libm.so") or path.name.startswith("libm-"):
-            return path
-    raise AssertionError(f"no library of mathematics is mapped: {find_library('m')}")
+def real_library() -> Path:
+    """The one of mathematics, which this process has mapped."""
+    mapped = (Path(line.split()[-1]) for line in Path("/proc/self/maps").read_text().splitlines())
+    return next(path for path in mapped if path.name.startswith(("libm.so", "libm-")))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="CUDA's packages are for Linux")
@@ -27,7 +23,7 @@ def test_a_library_of_the_package_is_loaded_and_a_broken_one_is_left(
 ) -> None:
     folder = tmp_path / "nvidia_of_a_test" / "cusolver" / "lib"
     folder.mkdir(parents=True)
-    shutil.copy(libz(), folder / "libcusolver.so.11")
+    shutil.copy(real_library(), folder / "libcusolver.so.11")
     (folder / "libcusolver.so.12").write_bytes(b"no library")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(cuda, "PACKAGE", "nvidia_of_a_test.cusolver")
