@@ -74,6 +74,7 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
     logs.configure(settings)  # again in each worker process
     async with AsyncExitStack() as stack:
         stack.callback(metrics.close)
+        await stack.enter_async_context(metrics.settling())
         keys = await _keys(stack, settings, metrics)
         patience = settings.startup_seconds
         stores = await patiently(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from app.collectors import Counter, Gauge, Histogram, Later, settling
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # The client library asks the kernel for the process id at each increment, lest the program has forked meanwhile.
@@ -143,6 +145,8 @@ class Metrics:
         self._answered = cache(self.requests.labels)
         self._took = cache(self.latency.labels)
         self._stage = cache(self.stages.labels)
+        self._found = cache(self.lookups.labels)
+        self._later = [collector for collector in vars(self).values() if isinstance(collector, Later)]
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request that was answered, and its time."""
@@ -152,6 +156,10 @@ class Metrics:
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Time one stage, whether it succeeds or not."""
         return _Stopwatch(self._stage(name))
+
+    def looked_up(self, outcome: str) -> None:
+        """Count one lookup of a cached state."""
+        self._found(outcome).inc()
 
     def turned(self, part: str, opened: bool) -> None:
         """The breaker of a part has opened or closed."""
@@ -165,12 +173,23 @@ class Metrics:
         """The text Prometheus scrapes."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
+        self.settle()
         merged = CollectorRegistry()
         MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
         return generate_latest(merged)
 
+    def settle(self) -> None:
+        """Reckon up all that was noted; a scrape of this process does so itself."""
+        for collector in self._later:
+            collector.settle()
+
+    def settling(self) -> AbstractAsyncContextManager[None]:
+        """While it is open, scrapes of the other workers know within a moment what this one has counted."""
+        return settling(self._later)
+
     def close(self) -> None:
         """Take this process's gauges out of the sum over all workers."""
+        self.settle()
         forget(os.getpid())
 
 

@@ -145,9 +145,9 @@ class Visitors:
                 lookup = await self._states.get(user_id)
             except CacheUnavailable:
                 degraded.add("cache")
-                self._metrics.lookups.labels("bypass").inc()
+                self._metrics.looked_up("bypass")
                 return None
-        self._metrics.lookups.labels(lookup.outcome).inc()
+        self._metrics.looked_up(lookup.outcome)
         if lookup.outcome == "bypass":  # an invalidation waits for Redis
             degraded.add("cache")
         return lookup

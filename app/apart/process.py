@@ -46,7 +46,7 @@ def run(listener: socket, ready: Connection, version: str | None) -> None:
     ready.send(runtime.artifact.version)
     ready.close()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(runtime, listener))
+        runner.run(_serve(runtime, listener, metrics))
     runtime.close()
     metrics.close()
 
@@ -67,13 +67,13 @@ def _load(settings: Settings, metrics: Metrics) -> Runtime:
         sys.exit(FAILED)
 
 
-async def _serve(runtime: Runtime, listener: socket) -> None:
+async def _serve(runtime: Runtime, listener: socket, metrics: Metrics) -> None:
     from app.apart.host import Host
 
     leaving = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
     host = Host(runtime)
-    async with host.serving(listener):
+    async with metrics.settling(), host.serving(listener):
         await leaving.wait()
         await host.left()
 

@@ -40,6 +40,9 @@ class NoMetrics(Metrics):
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts nothing."""
 
+    def looked_up(self, outcome: str) -> None:
+        """Counts nothing."""
+
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Times nothing."""
         return nullcontext()
