@@ -117,6 +117,8 @@ class Behaviour(Network):
             dropout=config.head_dropout,
             input_dropout=config.input_dropout,
         )
+        if len(contract.targets) > 1:
+            self.chain = self.add_weight(name="chain", shape=(len(contract.targets) - 1,), initializer="ones")
         if contract.values:
             self.sizes = embedding(contract.items, len(contract.values), 0.0)  # of items, as a log, by value
         self.build_examination()
@@ -162,8 +164,20 @@ class Behaviour(Network):
         wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
         own = [vectors, wanted, vectors * wanted, vectors * user, self.standardise(facts)]
         shared = [user, *fields, self.standardise_totals(totals)]
-        logits = self.interactions(own, shared, training=training)
+        logits = self.chained(self.interactions(own, shared, training=training))
         return self.sized(items, logits) if self.contract.values else logits
+
+    def chained(self, logits: Tensor) -> Tensor:
+        """The logits [B, D, targets + values], to that of each target but the weakest added what is said of the weaker.
+
+        Who buys has looked first: log p(purchase) is log p(click) plus how likely a click leads on (ESMM, Ma et al.
+        2018), so the many clicks teach what the few purchases could not. A learned weight, at first 1, says how far
+        that holds: a stronger behaviour need not follow the weaker.
+        """
+        parts = tf.unstack(logits, axis=-1)
+        for place in range(1, len(self.contract.targets)):
+            parts[place] += self.chain[place - 1] * tf.math.log_sigmoid(parts[place - 1])
+        return tf.stack(parts, axis=-1)
 
     def sized(self, items: Tensor, logits: Tensor) -> Tensor:
         """The logits [B, D, targets + values], to those of values added what is usual for the item itself."""

@@ -70,7 +70,7 @@ class TrainConfig:
     pretrain_epochs: int = 10
     batch: int = 64
     per_window: int = 96
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0

@@ -29,6 +29,9 @@ HISTORY = ("items", "types", "gaps", "values", "ages")
 MAX_ROWS = 16
 #: Room for moves in a batch, as a multiple of their mean number.
 SLACK = 1.15
+#: Moves that teach retrieval beside decisions, for each window of a batch: a softmax over the catalogue for every move
+#: would take more than half of the time for a tenth of the loss. In pretraining all of them teach.
+BESIDE = 8
 
 
 class Popularity:
@@ -193,10 +196,12 @@ class Windows:
         rows, kept = _draw(self._move_bounds[windows] * real[:, None], most, rng)  # [B, M]
         moves = self._moves.take(rows.ravel())
         # The rows of the batch that are moves, so that the catalogue is not compared with padding. There is room for
-        # SLACK times the mean; what a batch has beyond that is left out at random.
+        # SLACK times the mean, or for BESIDE a window; what a batch has beyond that is left out at random.
         places = np.flatnonzero(kept)
         mean = max(float(sizes[self._sizes == bucket].mean()), 1.0)
         room = kept.size if rng is None else min(int(SLACK * mean * len(windows)) + 1, kept.size)
+        if rng is not None and self._decisions is not None:
+            room = min(room, BESIDE * len(windows))
         if rng is not None and len(places) > room:
             places = rng.choice(places, room, replace=False)
         picked = np.full(room, -1, np.int32)

@@ -24,7 +24,9 @@ from models.train import train
 from models.trees import fit_trees
 
 #: Defaults for every data set.
-DEFAULTS = TrainConfig(size="tiny", minutes=15.0, pretrain_epochs=4, patience=5, batch=32, history_length=100)
+DEFAULTS = TrainConfig(
+    size="tiny", minutes=15.0, pretrain_epochs=4, patience=5, batch=32, history_length=100, per_window=192
+)
 DAY = 86_400.0
 #: A log of at most so many days is asked for the next event.
 SHORT_DAYS = 14

@@ -26,6 +26,7 @@ DEFAULTS = TrainConfig(
     patience=3,
     minutes=25.0,
     batch=1024,
+    learning_rate=1e-3,
     history_length=2,
     input_dropout=0.3,
     xla=True,

@@ -36,6 +36,7 @@ DEFAULTS = TrainConfig(
     patience=8,
     minutes=60.0,
     batch=32,
+    learning_rate=1e-3,
     history_length=200,
     xla=True,
 )

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from models.baselines import Popularity
-from models.behaviour import age_bucket
+from models.behaviour import Behaviour, age_bucket
 from models.calibrators import sigmoid
 from models.contract import GAP_BUCKETS
 from models.datasets.dataset import Dataset
@@ -154,6 +154,23 @@ def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     assert found[7] - plain[7] == pytest.approx(np.log1p(weights[-1] + weights[-3]), abs=1e-4)
     assert found[9] - plain[9] == pytest.approx(np.log1p(weights[-2]), abs=1e-4)
     np.testing.assert_allclose(np.delete(found - plain, [0, 7, 9]), 0, atol=1e-5)
+
+
+def test_a_stronger_target_adds_what_is_said_of_the_weaker(log: Log) -> None:
+    """click at log-odds 0 has a chance of 1/2: the purchase's logit falls by log 2, or by half of that at half weight.
+
+    At log-odds log 3 it is 3/4. What is expected of values stays.
+    """
+    network = build_network(log.contract, log.content, TrainConfig())
+    assert isinstance(network, Behaviour)
+    assert network.contract.targets == ("click", "purchase")
+    build_variables(network)
+    asked = tf.constant([[[0.0, 1.0, 5.0], [np.log(3), -2.0, 6.0]]], tf.float32)
+    whole = [[0.0, 1.0 - np.log(2), 5.0], [np.log(3), -2.0 + np.log(0.75), 6.0]]
+    np.testing.assert_allclose(network.chained(asked)[0], whole, rtol=1e-6)
+    network.chain.assign([0.5])
+    half = [[0.0, 1.0 - np.log(2) / 2, 5.0], [np.log(3), -2.0 + np.log(0.75) / 2, 6.0]]
+    np.testing.assert_allclose(network.chained(asked)[0], half, rtol=1e-6)
 
 
 def test_copy_weights_of_drawn_items_are_those_of_all_their_events() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.contract import FIRST
+from models import samples
+from models.contract import FIRST, PAD
 from models.datasets.dataset import Dataset
 from models.decisions import Decisions, event_decisions, exposure_decisions, period_decisions, with_negatives
 from models.encode import History, encode_history
@@ -164,3 +165,19 @@ def test_windows_of_a_bucket_are_trimmed_alike_and_lose_nothing(shop: Dataset, l
         newest = np.take_along_axis(seen, np.maximum(batch["prefix"], 0), axis=1)
         assert newest[(batch["candidates"] != 0) & (visible > 0)].all()
     assert moves <= len(log.items)
+
+
+def test_few_moves_teach_beside_decisions_and_all_of_them_alone(
+    shop: Dataset, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "BESIDE", 2)
+    moves = event_decisions(log)
+    beside = Windows(log, exposure_decisions(shop, log), moves)
+    alone = Windows(log, None, moves)
+    rng = np.random.default_rng(0)
+    for windows, few in ((beside, True), (alone, False)):
+        for batch in windows.batches(16, rng):
+            assert (batch["picked"].size <= 2 * len(batch["items"])) is few
+            real = batch["picked"][batch["picked"] >= 0]
+            assert len(set(real)) == len(real)
+            assert (batch["moves"].ravel()[real] != PAD).all()
