@@ -146,7 +146,8 @@ class Attribution:
         priced = tf.broadcast_to(numbers[:, 1:POPULARITY], tf.shape(price))
         numbers = tf.concat([price, priced, popularity], axis=-1)  # [S, C, 3]
         learned = tf.where(own < self.contract.items, own, UNKNOWN)
-        vectors = self.network.item_vectors(tf.where(known[:, :, 0, 0], learned, UNKNOWN), categories, numbers)
+        learned = tf.where(known[:, :, 0, 0], learned, UNKNOWN)  # [S, C]
+        vectors = self.network.item_vectors(learned, categories, numbers)
         table = tf.concat([self.catalogue.categories, tf.reshape(categories, [rows * copies, levels])], axis=0)
         strangers = tf.shape(self.catalogue.categories)[0] + tf.range(rows * copies)  # [S * C]
         state = tf.repeat(state, copies, axis=0)
@@ -155,7 +156,8 @@ class Attribution:
         tail = pack_tail(tf.where(same, strangers[:, None], items), types, ages)
         state = tf.concat([state[..., : -tail.shape[-1]], tail], axis=-1)
         vectors, numbers = (tf.reshape(part, [-1, 1, part.shape[-1]]) for part in (vectors, numbers))
-        return Candidates(strangers[:, None], vectors, numbers, context=None), table, state
+        candidates = Candidates(strangers[:, None], vectors, numbers, None, tf.reshape(learned, [-1, 1]))
+        return candidates, table, state
 
 
 def instead(field: Field, share: float) -> int:

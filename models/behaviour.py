@@ -56,8 +56,8 @@ class BehaviourConfig:
 AFFINITIES = 2
 #: Standard deviation of the numbers in a new table.
 SPREAD = 0.05
-#: What is usual for an item is stored at a twentieth: its prior is thus a factor of e more or less.
-SIZE_GAIN = 20.0
+#: What is usual for an item is stored small: its prior is thus log-odds of a half, or a factor of e, more or less.
+LIKING_GAIN, SIZE_GAIN = 10.0, 20.0
 
 
 def prior_l2(decisions: int) -> float:
@@ -119,8 +119,7 @@ class Behaviour(Network):
         )
         if len(contract.targets) > 1:
             self.chain = self.add_weight(name="chain", shape=(len(contract.targets) - 1,), initializer="ones")
-        if contract.values:
-            self.sizes = embedding(contract.items, len(contract.values), 0.0)  # of items, as a log, by value
+        self.usual = embedding(contract.items, len(contract.targets) + len(contract.values), 0.0)
         self.build_examination()
 
     def item_vectors(self, items: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
@@ -148,7 +147,7 @@ class Behaviour(Network):
 
         What is the same for all candidates of one moment has a size of 1 in the place of D, and is computed once.
         """
-        items, vectors, numbers, context = candidates
+        items, vectors, numbers, context, learned = candidates
         scale = self.config.encoder.width**0.5  # as in encode: tables hold small numbers, features have unit scale
         fields = [scale * table(context[..., i]) for i, table in enumerate(self.context_tables)]  # F of [B, D or 1, W]
         matches, totals = match_parts(
@@ -164,8 +163,18 @@ class Behaviour(Network):
         wanted = self.candidate_attention(asked, past.rows, past.distance, past.visible)  # [B, D, W]
         own = [vectors, wanted, vectors * wanted, vectors * user, self.standardise(facts)]
         shared = [user, *fields, self.standardise_totals(totals)]
-        logits = self.chained(self.interactions(own, shared, training=training))
-        return self.sized(items, logits) if self.contract.values else logits
+        usual = self.expected_of(items if learned is None else learned)
+        return self.chained(self.interactions(own, shared, training=training) + usual)
+
+    def expected_of(self, items: Tensor) -> Tensor:
+        """What is usual for the items themselves [B, D], whoever meets them: a part of their logits [B, D, targets +
+        values].
+
+        Their vectors could say so too, but are held to a prior that they share with all else they say.
+        """
+        known = tf.gather(self.id_rows, tf.where(items < self.contract.items, items, UNKNOWN))
+        gains = [LIKING_GAIN] * len(self.contract.targets) + [SIZE_GAIN] * len(self.contract.values)
+        return self.usual(known) * tf.constant(gains)
 
     def chained(self, logits: Tensor) -> Tensor:
         """The logits [B, D, targets + values], to that of each target but the weakest added what is said of the weaker.
@@ -178,11 +187,6 @@ class Behaviour(Network):
         for place in range(1, len(self.contract.targets)):
             parts[place] += self.chain[place - 1] * tf.math.log_sigmoid(parts[place - 1])
         return tf.stack(parts, axis=-1)
-
-    def sized(self, items: Tensor, logits: Tensor) -> Tensor:
-        """The logits [B, D, targets + values], to those of values added what is usual for the item itself."""
-        known = tf.gather(self.id_rows, tf.where(items < self.contract.items, items, UNKNOWN))
-        return logits + tf.pad(SIZE_GAIN * self.sizes(known), [[0, 0], [0, 0], [len(self.contract.targets), 0]])
 
     def affinity(self, past: Past, candidates: Candidates) -> Tensor:
         """What retrieval thinks of each candidate, [B, D, AFFINITIES]: query times vector, and the copy bonus.

@@ -82,12 +82,16 @@ class Past:
 
 
 class Candidates(NamedTuple):
-    """What decisions are about: item ids [B, D], their vectors and numbers, and the context ids [B, D or 1, F]."""
+    """What decisions are about: item ids [B, D], their vectors and numbers, and the context ids [B, D or 1, F].
+
+    ``learned`` [B, D] are the ids under which a network may have learned of them, where these are not ``items``.
+    """
 
     items: Tensor
     vectors: Tensor
     numbers: Tensor
     context: Tensor
+    learned: Tensor | None = None
 
 
 class Catalogue(NamedTuple):

@@ -25,7 +25,7 @@ from models.trees import fit_trees
 
 #: Defaults for every data set.
 DEFAULTS = TrainConfig(
-    size="tiny", minutes=15.0, pretrain_epochs=4, patience=5, batch=32, history_length=100, per_window=192
+    size="tiny", minutes=15.0, pretrain_epochs=4, epochs=100, patience=5, batch=32, history_length=100, per_window=192
 )
 DAY = 86_400.0
 #: A log of at most so many days is asked for the next event.

@@ -20,7 +20,7 @@ def tamper(root: Path) -> None:
     """Edit the manifest of a copy of the shipped model."""
     shutil.copytree(SAVED / "storefront", root / "storefront")
     for manifest in root.glob("storefront/*/manifest.json"):
-        manifest.write_text(manifest.read_text().replace('"history_length": 50', '"history_length": 40'))
+        manifest.write_text(manifest.read_text().replace('"history_length": ', '"history_length": 1'))
 
 
 def misremember(root: Path) -> None:
