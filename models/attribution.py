@@ -75,6 +75,8 @@ class Attribution:
             gains, base = self(Question(Events(*(column[-n:] for column in row[0])), *row[1:]))
             sizes = tf.stack([n, self.fields, self.attributes])
             events, fields, attributes = tf.split(tf.transpose(gains, [1, 2, 0]), sizes, axis=-1)
+            # Not even by a rounding: equal rows of a batch may differ in their last digits.
+            events = tf.where(row[0].items[-n:] != PAD, events, 0.0)
             return tf.pad(events, [[0, 0], [0, 0], [length - n, 0]]), fields, attributes, base
 
         rows, outputs = (histories, lengths, context, since, candidates), (tf.float32,) * 4

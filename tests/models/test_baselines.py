@@ -126,7 +126,7 @@ def test_the_dropout_setting_reaches_the_network_that_has_one(log: Log) -> None:
 @pytest.mark.parametrize("kind", ["popularity", "logistic", "svm", "dnn"])
 def test_every_yardstick_is_trained_published_and_replayed(kind: str, shop: Dataset, tmp_path: Path) -> None:
     """A short training ranks decisions better than chance, and the published model gives the recorded outputs."""
-    config = TrainConfig(model=kind, epochs=25, history_length=8)
+    config = TrainConfig(model=kind, epochs=25, learning_rate=1e-3, history_length=8)
     metrics = train(shop, tmp_path / "run", config)
     assert metrics["validation"]["model"]["click"]["auc"] > 0.52
     publish_run(tmp_path / "run", tmp_path / "saved", kind)
