@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import uvloop
+
 from benchmarks.serving.bench import bench
 from benchmarks.serving.measure import Plan
 from benchmarks.serving.openloop import Answers, offer
@@ -27,16 +29,15 @@ def run(opened: EmbeddedStores, shop: Shop, plan: Plan) -> dict[str, Any]:
     with board.running(foretell()) as server:
         board.warm(server)
         capacity = wrk(server.url, 128, plan.seconds, shop.users).rps
-        before = offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users)
-        heavy = offer(server.url, TIMES * capacity, seconds, shop.users)
-        after = offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users)
+        before = uvloop.run(offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users))
+        heavy = uvloop.run(offer(server.url, TIMES * capacity, seconds, shop.users))
+        after = uvloop.run(offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users))
     return {
         "capacity_rps": round(capacity, 1),
         "offered_rps": round(heavy.offered / seconds, 1),
         "goodput": round(heavy.rate(200) / capacity, 3),
         "statuses": heavy.counts(),
-        "unanswered": heavy.unanswered,
-        "lost": heavy.lost,
+        "unsent": heavy.unsent,
         "accepted_p50_ms": heavy.percentile(50, 200),
         "accepted_p99_ms": heavy.percentile(99, 200),
         "refused_p50_ms": heavy.percentile(50, 503),
