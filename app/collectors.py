@@ -1,17 +1,15 @@
 """Prometheus collectors that take note now and reckon later.
 
 A request is counted and timed a dozen times. To find each bucket, and to write it into the file that the workers share,
-costs many times what it costs to remember a number. So numbers are remembered and reckoned up together: when this
-process is scraped, every :data:`LATER` seconds for the scrapes of others (:func:`settling`), and when there are many.
+costs more than to remember a number. So numbers are remembered and reckoned up together: when this
+process is scraped, when there are many, and whenever :meth:`Later.settle` is called, for the scrapes of others.
 """
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +19,12 @@ from prometheus_client.metrics import MetricWrapperBase
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
-#: Seconds after which the scrapes of all workers know what one has counted.
-LATER = 1.0
 #: More numbers than these are not kept waiting.
 MANY = 4096
 
 
 class Later(MetricWrapperBase):
-    """A collector whose numbers wait; beside it stands the library's own class, which :meth:`_reckon` tells them to.
+    """A collector whose numbers wait until :meth:`_reckon` tells them to the library's own class behind it.
 
     Numbers are noted in any thread: one step of Python appends them.
     """
@@ -107,23 +103,3 @@ class Histogram(Later, prometheus_client.Histogram):
         self._sum.inc(sum(noted))
         for bucket, count in Tally(bisect_left(self._upper_bounds, number) for number in noted).items():
             self._buckets[bucket].inc(count)
-
-
-@asynccontextmanager
-async def settling(collectors: Iterable[Later]) -> AsyncIterator[None]:
-    """While it is open, what waits is reckoned up again and again."""
-    known = list(collectors)
-
-    async def again_and_again() -> None:
-        while True:
-            await asyncio.sleep(LATER)
-            for collector in known:
-                collector.settle()
-
-    task = asyncio.create_task(again_and_again())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -6,15 +6,17 @@ worker processes (PROMETHEUS_MULTIPROC_DIR, set by ``foretell serve``) one scrap
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import cache
 
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from app.collectors import Counter, Gauge, Histogram, Later, settling
+from app.collectors import Counter, Gauge, Histogram, Later
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # The client library asks the kernel for the process id at each increment, lest the program has forked meanwhile.
@@ -22,6 +24,8 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     PID = os.getpid()
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: PID)  # type: ignore[no-untyped-call]
 
+#: Seconds after which the scrapes of all workers know what one has counted.
+LATER = 1.0
 #: Seconds, from a cache hit to the deadline.
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -183,9 +187,22 @@ class Metrics:
         for collector in self._later:
             collector.settle()
 
-    def settling(self) -> AbstractAsyncContextManager[None]:
-        """While it is open, scrapes of the other workers know within a moment what this one has counted."""
-        return settling(self._later)
+    @asynccontextmanager
+    async def settling(self) -> AsyncIterator[None]:
+        """While it is open, scrapes of the other workers know within LATER seconds what this one has counted."""
+
+        async def again_and_again() -> None:
+            while True:
+                await asyncio.sleep(LATER)
+                self.settle()
+
+        task = asyncio.create_task(again_and_again())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     def close(self) -> None:
         """Take this process's gauges out of the sum over all workers."""

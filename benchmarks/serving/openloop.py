@@ -1,8 +1,8 @@
 """Open-loop load: requests leave when they are due, answered or not, as those of strangers do.
 
 One connection carries one request at a time; those that are free are used again, and new ones are opened up to a bound.
-A latency counts from the moment a request was due, so a generator that falls behind hides nothing. On uvloop it takes
-about a quarter of a core at 5,000 requests a second; wrk, with a script that says when the next is due, takes more.
+A latency counts from the moment a request was due, so a generator that falls behind hides nothing. On uvloop it
+takes less of the processor than wrk with a script that says when the next is due.
 """
 
 from __future__ import annotations

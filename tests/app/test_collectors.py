@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,13 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import prometheus_client
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from app import collectors
-from app.collectors import MANY, Counter, Histogram, settling
+from app.collectors import MANY, Counter, Histogram
 
 BUCKETS = (0.5, 1.0, 2.0)
 #: Sums of these are exact in any order.
@@ -68,16 +66,6 @@ def test_what_waits_is_bounded() -> None:
     for _ in range(3 * MANY):
         counter.inc()
         assert len(counter._waiting) < MANY
-
-
-async def test_what_is_noted_is_reckoned_up_before_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collectors, "LATER", 0.001)
-    counter = Counter("c", "C.", registry=None)
-    async with settling([counter]):
-        counter.inc()
-        async with asyncio.timeout(10):
-            while counter._waiting:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0)
 
 
 def test_another_process_sees_what_a_living_one_has_settled(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -24,6 +25,16 @@ def test_a_stage_is_timed_even_when_it_fails() -> None:
     with pytest.raises(ZeroDivisionError), metrics.stage("score"):
         _ = 1 / 0
     assert metrics.registry.get_sample_value("foretell_stage_seconds_count", {"stage": "score"}) == 1
+
+
+async def test_what_is_noted_is_reckoned_up_before_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.metrics.LATER", 0.001)
+    metrics = Metrics()
+    async with metrics.settling():
+        metrics.looked_up("hit")
+        async with asyncio.timeout(10):
+            while metrics.lookups.labels("hit")._waiting:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
 
 
 def test_the_page_is_prometheus_text() -> None:
