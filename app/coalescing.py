@@ -1,92 +1,107 @@
-"""Reads that requests want in the same turn of the event loop, in one round trip.
+"""Questions to a store that requests have at the same time, asked together.
 
-A command costs the client more than the server: taking a connection, waiting for the reply, waking up. Under load
-many requests look up their state in one turn; one pipeline carries them all. A lone read waits for the turn's end only.
+A command costs the client more than the server: taking a connection, waiting for the reply, waking up. Under load many
+requests want something in one turn of the event loop; one round trip carries it all. Who asks alone waits for the end
+of the turn only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Generic, NamedTuple, TypeVar
 
-from app.errors import CacheRefused, CacheUnavailable
-from app.redis import Cache, Redis
-
-Fields = list[bytes | None]
-
-
-class _Read(NamedTuple):
-    key: str
-    names: Sequence[str]
-    future: asyncio.Future[Fields]
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
 
 
-class Coalescer:
-    """Reads fields of hashes."""
+class _Asked(NamedTuple, Generic[Question, Answer]):
+    question: Question
+    future: asyncio.Future[Answer]
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._waiting: list[_Read] = []
+
+class Coalescer(Generic[Question, Answer]):
+    """Asks in rounds, each of which takes those who wait at the end of a turn, the first ones first.
+
+    Args:
+        ask: the answers to the questions of a round, in their order; an exception among them is that question's alone.
+        most: questions in a round.
+        partial: rounds that may begin beside each other although they are not full; further ones wait until they are,
+            or another has ended.
+        rounds: most that run at once.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Sequence[Question]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        most: float = inf,
+        partial: float = inf,
+        rounds: float = inf,
+    ) -> None:
+        self._ask = ask
+        self._most = most
+        self._partial = partial
+        self._rounds = rounds
+        self._waiting: deque[_Asked[Question, Answer]] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._planned = False
 
-    async def fields(self, key: str, names: Sequence[str]) -> Fields:
-        """The fields of one hash, None for those it has not.
+    async def __call__(self, question: Question) -> Answer:
+        """The answer to a question; raises what was its own failure, or that of its round."""
+        asked = _Asked[Question, Answer](question, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._plan()
+        return await asked.future
 
-        Raises CacheUnavailable; its cause is a ResponseError where the key is no hash.
-        """
-        loop = asyncio.get_running_loop()
-        read = _Read(key, names, loop.create_future())
-        self._waiting.append(read)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._start)
-        return await read.future
+    def _plan(self) -> None:
+        """A round at the end of this turn, where one may begin."""
+        if self._waiting and not self._planned and self._may_begin():
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    def _start(self) -> None:
-        """End of the turn: whoever asks from now on is in the next round."""
-        reads, self._waiting = self._waiting, []
-        task = asyncio.get_running_loop().create_task(self._run(reads))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def _may_begin(self) -> bool:
+        running = len(self._running)
+        return running < self._partial or (running < self._rounds and len(self._waiting) >= self._most)
 
-    async def _run(self, reads: list[_Read]) -> None:
+    def _begin(self) -> None:
+        """The round of those who wait; who has gone meanwhile is not asked for."""
+        self._planned = False
+        asked: list[_Asked[Question, Answer]] = []
+        while self._waiting and len(asked) < self._most:
+            one = self._waiting.popleft()
+            if not one.future.done():
+                asked.append(one)
+        if asked:
+            task = asyncio.get_running_loop().create_task(self._run(asked))
+            self._running.add(task)
+            task.add_done_callback(self._end)
+        self._plan()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._plan()
+
+    async def _run(self, asked: Sequence[_Asked[Question, Answer]]) -> None:
+        answers: Sequence[Answer | Exception]
         try:
-            replies = await self._ask(reads)
-        except CacheUnavailable as error:
-            replies = [error] * len(reads)
-        except Exception as error:  # noqa: BLE001 - a bug is for those who asked; nobody may wait for ever
-            for read in reads:
-                if not read.future.done():
-                    read.future.set_exception(error)
-            return
-        for read, reply in zip(reads, replies, strict=True):
-            if read.future.done():  # the request has gone
+            answers = await self._ask([one.question for one in asked])
+        except Exception as error:  # noqa: BLE001 - a bug, too, is for those who asked; nobody may wait for ever
+            answers = [error] * len(asked)
+        for one, answer in zip(asked, answers, strict=True):
+            if one.future.done():  # the request has gone
                 continue
-            if isinstance(reply, Exception):
-                read.future.set_exception(_own(reply))
+            if isinstance(answer, Exception):
+                one.future.set_exception(_own(answer))
             else:
-                read.future.set_result(reply)
-
-    async def _ask(self, reads: list[_Read]) -> Sequence[Fields | Exception]:
-        if len(reads) == 1:
-            key, names, _ = reads[0]
-            # Bytes, as the client decodes nothing.
-            return [cast("Fields", await self._cache.ask(lambda redis: redis.hmget(key, list(names))))]
-
-        async def together(redis: Redis) -> list[Fields | Exception]:
-            async with redis.pipeline(transaction=False) as pipe:
-                for read in reads:
-                    pipe.hmget(read.key, list(read.names))
-                return await pipe.execute(raise_on_error=False)
-
-        return await self._cache.ask(together)
+                one.future.set_result(answer)
 
 
-def _own(error: Exception) -> CacheUnavailable:
-    """An exception for one request alone; those of a round must not share a traceback."""
-    if isinstance(error, CacheUnavailable):
-        mine, cause = type(error)(error.detail), error.__cause__
-    else:
-        mine, cause = CacheRefused("Redis refused a command; predictions go on without it."), error
-    mine.__cause__ = cause
+def _own(error: Exception) -> Exception:
+    """An exception for one request alone: those of a round must not share a traceback."""
+    mine = type(error).__new__(type(error), *error.args)
+    mine.__dict__.update(error.__dict__)
+    mine.__cause__ = error.__cause__
     return mine

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, FiniteFloat, Strict
 
 from app.breakers import Guard, unguarded
+from app.coalescing import Coalescer
 from app.documents import OnUnreadable, Reader, ignore
-from app.mongo import Database, Document, blocking, in_thread
+from app.errors import HistoryUnavailable
+from app.mongo import Database, Document, Refused, blocking, in_thread
 from models.encode import Event
 
 #: Events are counted up to here; a longer history is reported as this long.
 COUNT_LIMIT = 10_000
+#: Users whose histories one command reads, and commands that read so many at once.
+TOGETHER, ROUNDS = 8, 4
 #: Where times begin; naive, as the dates of events are read.
 EPOCH = datetime(1970, 1, 1)
 
@@ -63,37 +67,77 @@ class _User:
     profile: dict[str, Any] = field(default_factory=dict)
 
 
+class _Question(NamedTuple):
+    user_id: str
+    limit: int
+
+
+class _Found(NamedTuple):
+    """The newest events, newest first, the number of all, and the user."""
+
+    rows: list[Document]
+    total: int
+    user: Document | None
+
+
 class MongoHistory:
     """Histories in MongoDB, read from the primary, so that an acknowledged event is in every later read.
 
-    Documents that cannot be read are left out and told to ``on_unreadable``. Reads go through ``guard``.
+    Documents that cannot be read are left out and told to ``on_unreadable``. Reads go through ``guard``, those of many
+    users by one command: while one reads, others gather.
     """
 
     def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore, guard: Guard = unguarded) -> None:
         self._guard = guard
-        self._events = blocking(database.events, aware=False)
-        self._users = blocking(database.users, aware=False)
+        self._database = blocking(database, aware=False)
         self._event_reader = Reader("events", _Event, on_unreadable)
         self._user_reader = Reader("users", _User, on_unreadable)
+        self._together = Coalescer[_Question, _Found](self._ask, most=TOGETHER, partial=1, rounds=ROUNDS)
 
     async def recent(self, user_id: str, limit: int) -> UserRecord:
         """Events, their number, profile; one command where the history is not long. Raises HistoryUnavailable."""
-        read = partial(self._read, user_id, limit)
-        rows, total, user = await self._guard(lambda: in_thread(self._events, read))
+        rows, total, user = await self._guard(lambda: self._together(_Question(user_id, limit)))
         users = self._user_reader.read([] if user is None else [user])
         return UserRecord(self._oldest_first(rows), total, _aware(users[0].profile) if users else {})
 
-    def _read(self, user_id: str, limit: int) -> tuple[list[Document], int, Document | None]:
-        """The newest events, newest first, the number of all, and the user. Runs in a thread."""
+    async def _ask(self, asked: Sequence[_Question]) -> Sequence[_Found | Exception]:
+        """What is found of each. Among them may be one whom the server refuses to read; then each is asked for alone.
+
+        Raises HistoryUnavailable.
+        """
+        try:
+            return await in_thread(self._database, partial(self._read, asked))
+        except Refused:
+            if len(asked) == 1:
+                raise
+        return [await self._alone(question) for question in asked]
+
+    async def _alone(self, question: _Question) -> _Found | Exception:
+        try:
+            (found,) = await in_thread(self._database, partial(self._read, [question]))
+        except HistoryUnavailable as error:
+            return error
+        return found
+
+    def _read(self, asked: Sequence[_Question]) -> list[_Found]:
+        """What is found of each, by one command where no history is long. Runs in a thread."""
+        limit = max(question.limit for question in asked)
         seen = max(2 * limit, 1)
-        found = next(self._events.aggregate(everything(user_id, limit, seen)), None)
-        if found is None:  # no event, to which the user could be joined
-            return [], 0, self._users.find_one({"_id": user_id}, {"profile": True})
-        total = found["total"]
+        pipeline = everything({question.user_id for question in asked}, limit, seen)
+        by_user = {document["_id"]: document for document in self._database.aggregate(pipeline)}
+        return [self._found(question, by_user[question.user_id], seen) for question in asked]
+
+    def _found(self, question: _Question, document: Document, seen: int) -> _Found:
+        user = next(iter(document["users"]), None)
+        if not document["events"]:
+            return _Found([], 0, user)
+        (events,) = document["events"]
+        total = events["total"]
         if total == seen:
             # Not of the same moment: an event erased meanwhile must not make the part larger than the whole.
-            total = max(total, self._events.count_documents({"user_id": user_id}, limit=COUNT_LIMIT))
-        return found["rows"][:limit], min(total, COUNT_LIMIT), next(iter(found["users"]), None)
+            found = self._database["events"].count_documents({"user_id": question.user_id}, limit=COUNT_LIMIT)
+            total = max(total, found)
+        return _Found(events["rows"][: question.limit], min(total, COUNT_LIMIT), user)
 
     def _oldest_first(self, rows: list[Document]) -> list[Event]:
         """The events of rows. Where all are as we write them, nothing else is checked; else each is, by the reader."""
@@ -126,26 +170,32 @@ def _aware(document: Mapping[str, Any]) -> Document:
     }
 
 
-def everything(user_id: str, limit: int, seen: int) -> list[Document]:
-    """A pipeline that gives one document: of the user's newest ``seen`` events the number and the newest ``limit``, and
-    the user; none for a user without events.
+def everything(user_ids: Iterable[str], limit: int, seen: int) -> list[Document]:
+    """A pipeline on the database that gives a document a user, ``_id`` theirs: in ``events`` one, or none for a user
+    without, with the number of the newest ``seen`` events and the newest ``limit`` of them; and what is in ``users``.
 
     A command costs us more than what it asks for, so there is one. It looks at more events than it gives, so that most
-    histories need no other to be counted, but not at all of them: to count thousands takes the index alone.
+    histories need no other to be counted, but not at all of them: to count thousands takes the index alone. Each user's
+    events are found by the index of :data:`app.mongo.EVENT_INDEX`, in whose order they are.
     """
     fields = {name: f"${name}" for name in ("_id", "item_id", "type", "at", "value")}
-    return [
-        {"$match": {"user_id": user_id}},
+    newest = [
         {"$sort": {"at": -1, "_id": -1}},
         {"$limit": seen},
-        {"$group": {"_id": "$user_id", "total": {"$sum": 1}, "rows": {"$push": fields}}},
-        {"$lookup": {"from": "users", "localField": "_id", "foreignField": "_id", "as": "users"}},
+        {"$group": {"_id": None, "total": {"$sum": 1}, "rows": {"$push": fields}}},
+        {"$project": {"total": True, "rows": {"$slice": ["$rows", max(limit, 1)]}}},
+    ]
+    return [
+        {"$documents": [{"_id": {"$literal": user_id}} for user_id in user_ids]},  # or an id could be an expression
         {
-            "$project": {
-                "total": True,
-                "rows": {"$slice": ["$rows", max(limit, 1)]},
-                "users._id": True,
-                "users.profile": True,
+            "$lookup": {
+                "from": "events",
+                "localField": "_id",
+                "foreignField": "user_id",
+                "pipeline": newest,
+                "as": "events",
             }
         },
+        {"$lookup": {"from": "users", "localField": "_id", "foreignField": "_id", "as": "users"}},
+        {"$project": {"events.total": True, "events.rows": True, "users._id": True, "users.profile": True}},
     ]

@@ -15,7 +15,7 @@ from bson.errors import BSONError
 from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
-from pymongo.collection import Collection as BlockingCollection
+from pymongo.database import Database as BlockingDatabase
 from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 
 from app.errors import HistoryUnavailable, StartupError, Unreachable
@@ -23,11 +23,13 @@ from app.errors import HistoryUnavailable, StartupError, Unreachable
 Document = dict[str, Any]
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
 Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
-Blocking: TypeAlias = "BlockingCollection[Document]"  #: a collection to use in a thread
+Blocking: TypeAlias = "BlockingDatabase[Document]"  #: a database to use in a thread
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger(__name__)
 
+#: The first version that joins documents of a command (``$documents``, in :func:`app.history.everything`).
+OLDEST = (6, 0)
 #: Most connections to the server. Motor works in threads (MOTOR_MAX_WORKERS, five a core), so more would idle.
 POOL_SIZE = 64
 #: Seconds for reading a whole catalogue or building an index.
@@ -61,6 +63,12 @@ class Mongo:
         """Raises HistoryUnavailable where the server does not answer in time."""
         with driver_errors():
             await self.client.admin.command("ping")
+
+    async def version(self) -> tuple[int, ...]:
+        """Major and minor version of the server. Raises HistoryUnavailable."""
+        with driver_errors():
+            about = await self.client.admin.command("buildInfo")
+        return tuple(about["versionArray"][:2])
 
     async def ensure_indexes(self) -> None:
         """Create the indexes that the service's queries need; those that exist stay. Raises HistoryUnavailable."""
@@ -102,7 +110,7 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
     except (PyMongoError, ValueError) as error:
         raise StartupError("FORETELL_MONGO_URL is not a URL of MongoDB; see the configuration table.") from error
     try:
-        await mongo.ping()
+        version = await mongo.version()
     except Refused as error:
         await mongo.close()
         raise refusal(url, error) from error
@@ -111,6 +119,10 @@ async def connect(url: str, database: str, timeout_ms: int) -> Mongo:
         raise Unreachable(
             f"MongoDB does not answer at {_address(url)} within {timeout_ms} ms; start it, or set FORETELL_MONGO_URL."
         ) from error
+    if version < OLDEST:
+        await mongo.close()
+        have, need = (".".join(map(str, parts)) for parts in (version, OLDEST))
+        raise StartupError(f"MongoDB at {_address(url)} is version {have}; Foretell needs {need} or newer.")
     return mongo
 
 
@@ -122,22 +134,22 @@ def refusal(url: str, error: Refused) -> StartupError:
     )
 
 
-def blocking(collection: Collection, *, aware: bool = True) -> Blocking:
-    """The same collection for the work of :func:`in_thread`.
+def blocking(database: Database, *, aware: bool = True) -> Blocking:
+    """The same database for the work of :func:`in_thread`.
 
     Dates that are not to be ``aware`` are UTC all the same; to say so costs more than to read them.
     """
-    plain = cast("Blocking", collection.delegate)
+    plain = cast("Blocking", database.delegate)
     return plain.with_options(codec_options=plain.codec_options.with_options(tz_aware=aware))
 
 
-async def in_thread(collection: Blocking, work: Callable[[], T]) -> T:
-    """What ``work`` returns, which asks ``collection``'s server one thing after the other.
+async def in_thread(database: Blocking, work: Callable[[], T]) -> T:
+    """What ``work`` returns, which asks ``database``'s server one thing after the other.
 
     Each operation of Motor's goes to a thread and comes back, which costs as much processor time as a small query;
     here they go once, and together they get the time of one. Raises HistoryUnavailable.
     """
-    seconds = collection.database.client.options.timeout
+    seconds = database.client.options.timeout
 
     def in_time() -> T:
         with pymongo.timeout(seconds):

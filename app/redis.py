@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,9 +15,11 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, R
 from app.breakers import Breaker, OnTurn, nobody_told
 from app.errors import CacheRefused, CacheUnavailable, StartupError, Unreachable
 
-__all__ = ["Cache", "Redis", "ResponseError", "Unbroken", "connect"]
+__all__ = ["Cache", "Command", "Redis", "ResponseError", "Unbroken", "connect"]
 
 T = TypeVar("T")
+#: A command on whichever client, or pipeline, it is given.
+Command = Callable[[Redis], Awaitable[Any]]
 
 #: Part of what uvloop says, in a RuntimeError, of a write to a connection that the other side has reset.
 CLOSED = "the handler is closed"
@@ -110,11 +112,27 @@ class Cache:
         """What ``command`` gets of the server. Raises CacheUnavailable for every error of the client or the server."""
         return await self.breaker(lambda: self._ask(command))
 
+    async def together(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """What each of the commands gets, in one round trip; where the server refuses one, CacheRefused in its place.
+
+        Raises CacheUnavailable for what becomes of them all.
+        """
+        if len(commands) == 1:
+            return [await self.ask(commands[0])]
+
+        async def pipelined(redis: Redis) -> list[Any]:
+            async with redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    command(pipe)  # is kept, and sent with the others
+                return await pipe.execute(raise_on_error=False)
+
+        return [_refused(reply) if isinstance(reply, Exception) else reply for reply in await self.ask(pipelined)]
+
     async def _ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
             return await self._unbroken(self._once_more(command), self._seconds)
         except ResponseError as error:
-            raise CacheRefused("Redis refused a command; predictions go on without it.") from error
+            raise _refused(error) from error
         except (RedisError, TimeoutError) as error:
             raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
 
@@ -141,6 +159,13 @@ class Cache:
         await self.breaker.close()
         await self._unbroken.drain()
         await self.client.aclose()
+
+
+def _refused(error: Exception) -> CacheRefused:
+    """What callers are told of an error that the server answered with."""
+    refused = CacheRefused("Redis refused a command; predictions go on without it.")
+    refused.__cause__ = error
+    return refused
 
 
 def _address(url: str) -> str:

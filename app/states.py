@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import structlog
 
 from app.coalescing import Coalescer
 from app.errors import CacheUnavailable
 from app.invalidations import Invalidations, user_key
-from app.redis import Cache, ResponseError
+from app.redis import Cache, Command, ResponseError
 from app.state_codec import GENERATION_BYTES, CachedState, CorruptState, StateCodec
 from models.contract import Contract
 
@@ -109,7 +109,7 @@ class RedisStates:
         self.invalidations = Invalidations(cache, ttl, on_waiting=on_waiting)
         self.corrupt = 0
         self._cache = cache
-        self._reads = Coalescer(cache)
+        self._together: Coalescer[Command, Any] = Coalescer(cache.together)
         self._field = f"s:{model_key}"
         self._codec = StateCodec(contract)
         self._ttl = ttl
@@ -153,8 +153,7 @@ class RedisStates:
             return False
         blob = self._codec.pack(user_id, generation, cached)
         arguments = user_key(user_id), generation, self._field, blob, self._milliseconds
-        reply = await self._cache.ask(lambda redis: redis.eval(_PUT, 1, *arguments))
-        return bool(reply)
+        return bool(await self._together(lambda redis: redis.eval(_PUT, 1, *arguments)))
 
     async def invalidate(self, user_ids: Iterable[str]) -> None:
         """New random generations; see :meth:`app.invalidations.Invalidations.invalidate`."""
@@ -167,7 +166,7 @@ class RedisStates:
 
     async def _read(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         try:
-            generation, blob = await self._reads.fields(user_key(user_id), ("g", self._field))
+            generation, blob = await self._together(lambda redis: redis.hmget(user_key(user_id), ["g", self._field]))
         except CacheUnavailable as error:
             if isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith("WRONGTYPE"):
                 self._count_corrupt("no hash")
@@ -178,8 +177,8 @@ class RedisStates:
     async def _begin(self, user_id: str) -> bytes:
         """The user's generation; made up here if there is none, in one step, so that two readers agree on one."""
         arguments = user_key(user_id), os.urandom(GENERATION_BYTES), self._milliseconds, GENERATION_BYTES
-        reply: bytes = await self._cache.ask(lambda redis: redis.eval(_BEGIN, 1, *arguments))
-        return reply
+        generation: bytes = await self._together(lambda redis: redis.eval(_BEGIN, 1, *arguments))
+        return generation
 
     @property
     def _milliseconds(self) -> int:

@@ -32,6 +32,8 @@ class Protocol(HttpToolsProtocol):
     _header_timer: asyncio.TimerHandle | None = None
     _rest_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _header_open = False  #: whether headers have begun and not ended
+    _rest_open = False  #: whether a request was refused whose body has not ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -49,6 +51,11 @@ class Protocol(HttpToolsProtocol):
         connection begins: a part of it may belong to the body before."""
         waited = self._header_timer
         super().data_received(data)
+        # Most requests come in one piece. Only for what this one leaves open is there a clock.
+        if self._header_open and self._header_timer is None:
+            self._wait_for_headers()
+        if self._rest_open and self._rest_timer is None:
+            self._rest_timer = self.loop.call_later(HEADER_SECONDS, self._close)
         if waited is not None and waited is self._header_timer:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
@@ -66,8 +73,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request on a connection that was kept."""
         super().on_message_begin()
-        if self._header_timer is None:
-            self._wait_for_headers()
+        self._header_open = True
 
     def on_headers_complete(self) -> None:
         """From here on the application keeps the time."""
@@ -89,7 +95,7 @@ class Protocol(HttpToolsProtocol):
         if not self.parser.should_keep_alive() or (answer := door.refusal(self.headers)) is None:
             return False
         self.cycle = ANSWERED
-        self._rest_timer = self.loop.call_later(HEADER_SECONDS, self._close)
+        self._rest_open = True
         self.transport.write(answer)
         return True
 
@@ -106,12 +112,14 @@ class Protocol(HttpToolsProtocol):
         self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
 
     def _headers_came(self) -> None:
+        self._header_open = False
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
     def _rest_came(self) -> None:
         """The body of a request that was refused at the door."""
+        self._rest_open = False
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 
 import keras
@@ -61,16 +61,16 @@ class Interactions(keras.layers.Layer):  # type: ignore[misc]
     def call(self, own: Sequence[Tensor], shared: Sequence[Tensor], training: bool = False) -> Tensor:
         """Features that each candidate has for itself, [B, D, w] each, and those of its moment, [B, D or 1, w] each, to
         logits [B, D, outputs]. What all candidates share is multiplied once."""
-        parts = [self.drop_inputs(part, training=training) for part in (*own, *shared)]
-        ends = [0]
-        for part in parts:
-            ends.append(ends[-1] + part.shape[-1])
         if not self.entry.built:
-            self.entry.build((None, ends[-1]))
-        kernel = tf.convert_to_tensor(self.entry.kernel)
-        products = [tf.matmul(part, kernel[a:b]) for part, (a, b) in zip(parts, pairwise(ends), strict=True)]
-        moment = sum(products[len(own) :], tf.convert_to_tensor(self.entry.bias))
-        *factors, deep, logits = tf.split(sum(products[: len(own)]) + moment, self.widths, axis=-1)
+            self.entry.build((None, sum(part.shape[-1] for part in (*own, *shared))))
+        kernel, place, products = tf.convert_to_tensor(self.entry.kernel), 0, []
+        # One product for those that have as many rows: what a moment has once is multiplied once.
+        for group in (own, *(list(parts) for _, parts in groupby(shared, lambda part: part.shape[1] == 1))):
+            features = self.drop_inputs(tf.concat(group, axis=-1), training=training)
+            products.append(tf.matmul(features, kernel[place : place + features.shape[-1]]))
+            place += features.shape[-1]
+        moment = sum(products[1:], tf.convert_to_tensor(self.entry.bias))
+        *factors, deep, logits = tf.split(products[0] + moment, self.widths, axis=-1)
         met, product = [], None
         for factor in factors:
             product = factor if product is None else product * factor

@@ -18,6 +18,7 @@ from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import examined_cross_entropy, full_softmax, log_error, sampled_softmax
 from models.past import Candidates, Catalogue, Events, Past
+from models.topk import by_vector
 
 Tensor = Any
 
@@ -94,13 +95,8 @@ class Network(keras.Model):  # type: ignore[misc]
         al. 2016), since people come back to things, and rare items have no vector that could say so.
         """
         query, bonus = self.retrieval(past, context)
-        scores = tf.matmul(query, catalogue.vectors, transpose_b=True)
-        if not self.contract.repeats:
-            return scores
         items, _ = past.events
-        inside = items < tf.shape(catalogue.vectors)[0]
-        places = row_indices(tf.where(inside, items, PAD))
-        return tf.tensor_scatter_nd_add(scores, places, tf.where(inside, bonus, 0.0))
+        return by_vector(query, catalogue.vectors, items, bonus)
 
     # What they share.
 

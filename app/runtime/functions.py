@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from app.runtime.compiled import in_turns
 from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
-from models.topk import top_k
+from models.matches import unpack_tail
+from models.topk import by_vector, top_k
 
 Tensors = dict[str, Any]
 
@@ -53,6 +55,11 @@ class Functions:
         self._fills = [filling(self._sizes, waiting) for waiting in range(1, max_batch + 1)]
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
+        self._vectors = None
+        if "query" in self._signatures and not indexed:
+            # Those that are searched, and no others: to cut them out of the table each time would be to copy them.
+            room = places - contract.items
+            self._vectors = tf.Variable(tf.pad(module.vectors[: contract.items], [[0, room], [0, 0]]), trainable=False)
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
         self._xla = xla
         self._indexed = indexed
@@ -135,6 +142,8 @@ class Functions:
         seats = slice(first, first + len(rows["vectors"]))
         for name, table in self._tables.items():
             table[seats].assign(rows[name])  # in place; scatter_update would make every later read a copy
+        if self._vectors is not None and (searched := rows["vectors"][: max(self._places - first, 0)]).size:
+            self._vectors[first : first + len(searched)].assign(searched)
 
     def warm_up(self) -> None:
         """Run everything once in every size that it is compiled for, so that no request pays for a first time."""
@@ -189,12 +198,16 @@ class Functions:
         }
 
     def _recommend(self, count: int, **tensors: Any) -> Tensors:
-        if "relevance" in self._signatures:
-            scores, items = top_k(self._signatures["relevance"](**tensors)["scores"], count, self._contract.items)
+        scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
+        if self._vectors is not None:
+            found = self._signatures["query"](**scene)
+            scores = by_vector(found["query"], self._vectors, unpack_tail(scene["state"])[0], found["bonus"])
+            scores, items = top_k(tf.where(tensors["allowed"], scores, -inf), count, self._places)
+        elif "relevance" in self._signatures:
+            scores, items = top_k(self._signatures["relevance"](**tensors)["scores"], count, self._places)
         else:  # an older artifact finds as many as it can
             found = self._signatures["retrieve"](**tensors)
             scores, items = found["scores"][:, :count], found["items"][:, :count]
-        scene = {name: tensor for name, tensor in tensors.items() if name != "allowed"}
         return {"items": items, "scores": scores, **self._signatures["score"](**scene, candidates=items)}
 
     def _recommend_of(
@@ -202,7 +215,7 @@ class Functions:
     ) -> Tensors:
         vectors = tf.gather(self._tables["vectors"], candidates)  # [B, C, width]
         scores = tf.linalg.matvec(vectors, query) + bonus
-        best = tf.math.top_k(tf.where(candidates == PAD, -float("inf"), scores), count)
+        best = tf.math.top_k(tf.where(candidates == PAD, -inf, scores), count)
         items = tf.gather(candidates, best.indices, batch_dims=1)
         return {"items": items, "scores": best.values, **score(**scene, candidates=items)}
 

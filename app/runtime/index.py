@@ -73,5 +73,5 @@ class Index:
         for chunk, scales in zip(self._chunks, self._scales, strict=True):
             products = tf.reshape(self._precision.products(chunk, asked), [BLOCK, len(scales), -1])
             best.append(tf.cast(tf.reduce_max(products, axis=0), tf.float32) * scales)
-        scores, blocks = best_in_blocks(tf.transpose(tf.concat(best, axis=0)), count, SHELF)
+        scores, blocks = best_in_blocks(tf.concat(best, axis=0), count, SHELF)
         return scores * asked.step, blocks

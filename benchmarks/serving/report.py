@@ -91,7 +91,11 @@ def _overload(part: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _instrumentation(part: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Metrics: {part['on_rps']:,.0f}/s with, {part['off_rps']:,.0f}/s without: they cost {part['cost']:.1%}."
+    low, high = part["quarters"]
+    yield (
+        f"Metrics: {part['on_rps']:,.0f}/s with, {part['off_rps']:,.0f}/s without: they cost {part['cost']:.1%} "
+        f"(median of {part['pairs']} pairs of turns under one load; half of them lie from {low:.1%} to {high:.1%})."
+    )
 
 
 def _growth(curves: Mapping[str, Any]) -> Iterator[str]:

@@ -36,11 +36,12 @@ def foretell(**settings: object) -> System:
     return System("foretell", command, {"FORETELL_CATALOGUE_REFRESH_SECONDS": "3600", **given})
 
 
-def without_metrics(measured: bool) -> System:
-    """The service under plain uvicorn, with metrics or without: alike but for them."""
-    factory = "app.main:create_app" if measured else "benchmarks.serving.unmeasured:create_app"
+def switched(switch: Path, shared: Path) -> System:
+    """The service under plain uvicorn, with metrics that ``switch`` turns off; its workers share them in ``shared``."""
+    factory = "benchmarks.serving.unmeasured:create_app"
     command = [str(BIN / "uvicorn"), "--factory", factory, "--workers", str(WORKERS), *UVICORN]
-    return System("measured" if measured else "unmeasured", command, {"PYTHONPATH": str(ROOT)})
+    environment = {"BENCH_SWITCH": str(switch), "PROMETHEUS_MULTIPROC_DIR": str(shared), "PYTHONPATH": str(ROOT)}
+    return System("switched", command, environment)
 
 
 def bare() -> System:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,11 +15,12 @@ from bson.errors import InvalidBSON
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import BulkWriteError, InvalidName
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from app import mongo as mongo_module
 from app.errors import HistoryUnavailable
 from app.event_store import EventStore, StoredEvent
-from app.history import MongoHistory, everything
+from app.history import TOGETHER, MongoHistory, UserRecord, everything
 from app.mongo import DUPLICATE_KEY, Document, Mongo, Refused, driver_errors, taken
 from foretell.embedded import EmbeddedStores
 from models.encode import Event
@@ -154,11 +158,85 @@ async def test_a_document_holds_what_the_event_has_and_no_more(mongo: Mongo) -> 
 
 
 async def test_histories_are_read_by_their_index(mongo: Mongo) -> None:
+    """The command joins users to their events; here is what it then runs for each of them."""
     await EventStore(mongo.database).insert([event(f"e{n:03}", user=f"u{n % 50}") for n in range(200)])
-    read = {"aggregate": "events", "pipeline": everything("u7", 2, 4), "cursor": {}}
+    join = everything(["u7"], 2, 4)[1]["$lookup"]
+    one = [{"$match": {join["foreignField"]: "u7"}}, *join["pipeline"]]
+    read = {"aggregate": join["from"], "pipeline": one, "cursor": {}}
     plan = (await mongo.database.command("explain", read, verbosity="executionStats"))["stages"][0]["$cursor"]
     assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
     assert plan["executionStats"]["totalDocsExamined"] == 4
+
+
+class Commands(CommandListener):
+    """Counts what a client asks its server for."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """One more."""
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing to count."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing to count."""
+
+
+@pytest.fixture
+async def counted(stores: EmbeddedStores, mongo: Mongo) -> AsyncIterator[tuple[MongoHistory, Commands]]:
+    """A history, and what it asked for."""
+    commands = Commands()
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(stores.mongo_url, event_listeners=[commands])
+    yield MongoHistory(client[mongo.database.name]), commands
+    client.close()
+
+
+async def test_users_who_come_together_are_read_together_and_each_gets_their_own(
+    mongo: Mongo, counted: tuple[MongoHistory, Commands]
+) -> None:
+    history, commands = counted
+    names = ["plain", "plain", "$user_id", "$$ROOT", "nobody", "described"]
+    events = [event(f"{name}{n}", user=name, item=f"{name}-{n}", seconds=n) for name in names[1:4] for n in range(3)]
+    await EventStore(mongo.database).insert(events)
+    await mongo.database.users.insert_one({"_id": "described", "profile": {"segment": "new"}})
+    records = await asyncio.gather(*(history.recent(name, 2) for name in names))
+    assert commands.names == ["aggregate"]
+    assert [[e.item_id for e in record.events] for record in records] == [
+        ["plain-1", "plain-2"],
+        ["plain-1", "plain-2"],
+        ["$user_id-1", "$user_id-2"],
+        ["$$ROOT-1", "$$ROOT-2"],
+        [],
+        [],
+    ]
+    assert [record.total for record in records] == [3, 3, 3, 3, 0, 0]
+    assert records[-1].profile == {"segment": "new"}
+
+
+async def test_many_are_read_in_commands_of_a_few(mongo: Mongo, counted: tuple[MongoHistory, Commands]) -> None:
+    history, commands = counted
+    await EventStore(mongo.database).insert([event(f"e{n}", user=f"u{n}", item=f"i{n}") for n in range(20)])
+    records = await asyncio.gather(*(history.recent(f"u{n}", 2) for n in range(20)))
+    assert [record.events[0].item_id for record in records] == [f"i{n}" for n in range(20)]
+    assert commands.names == ["aggregate"] * ceil(20 / TOGETHER)
+
+
+async def test_whom_the_server_refuses_to_read_fails_alone(
+    mongo: Mongo, counted: tuple[MongoHistory, Commands], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does where what somebody else's program wrote of a user is more than an answer may hold."""
+    history, commands = counted
+    refuse = {"$project": {"events": {"$cond": [{"$eq": ["$_id", "u2"]}, {"$divide": [1, 0]}, "$events"]}, "users": 1}}
+    monkeypatch.setattr("app.history.everything", lambda *asked: [*everything(*asked), refuse])
+    await EventStore(mongo.database).insert([event("a", user="u1"), event("b", user="u2")])
+    good, bad = await asyncio.gather(history.recent("u1", 2), history.recent("u2", 2), return_exceptions=True)
+    assert isinstance(good, UserRecord)
+    assert good.total == 1
+    assert isinstance(bad, Refused)
+    assert commands.names == ["aggregate"] * 3
 
 
 @pytest.mark.parametrize(
