@@ -102,14 +102,14 @@ def encode_values(types: Ids, values: NDArray[np.float32], contract: Contract) -
     for behaviour in contract.behaviours:
         if behaviour.value in contract.value_scales and behaviour.value is not None:
             scales[contract.type_id(behaviour.name)] = contract.value_scales[behaviour.value]
-    known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    known = np.where(np.isfinite(values), values, np.float32(0.0))
     return np.log1p(np.maximum(known, 0.0) / scales[types]).astype(np.float32)
 
 
 def hours(seconds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Seconds, any shape, as hours from -OLDEST to OLDEST; 0 for NaN."""
-    known = np.nan_to_num(np.asarray(seconds, np.float64), nan=0.0)
-    return np.clip(known / 3600.0, -OLDEST, OLDEST).astype(np.float32)
+    known = np.where(np.isnan(seconds), 0.0, seconds)
+    return np.minimum(np.maximum(known / 3600.0, -OLDEST), OLDEST).astype(np.float32)
 
 
 def gap_bucket(seconds: NDArray[np.float64]) -> Ids:

@@ -282,12 +282,14 @@ def sizes(most: int) -> list[int]:
 def filling(sizes: Sequence[int], waiting: int) -> int:
     """How many of those who wait fill one of the sizes (rising, from 1), or lack no more than an eighth of it.
 
-    Padding is computed like anything else. Who is left over is in the next batch, with whoever has come by then.
+    Padding is computed like anything else. Who is left over is in the next batch, with whoever has come by then. Where
+    they would be computed alone, less than half may be lacking: eight take as long as five one by one.
     """
     if waiting >= sizes[-1]:
         return waiting
-    above = min(size for size in sizes if size >= waiting)
-    return waiting if 8 * (above - waiting) <= above else max(size for size in sizes if size <= waiting)
+    above, below = min(size for size in sizes if size >= waiting), max(size for size in sizes if size <= waiting)
+    spare = above / 8 if below > 1 else (above - 1) / 2
+    return waiting if above - waiting <= spare else below
 
 
 def _longer(array: Any, rows: int) -> Any:

@@ -120,6 +120,13 @@ def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) ->
     assert filling([1, 2, 4, 8, 16], waiting) == together
 
 
+@pytest.mark.parametrize(
+    ("waiting", "together"), [(1, 1), (4, 1), (5, 5), (8, 8), (13, 8), (14, 14), (27, 16), (28, 28)]
+)
+def test_five_take_no_longer_as_eight_than_one_by_one(waiting: int, together: int) -> None:
+    assert filling([1, 8, 16, 32], waiting) == together
+
+
 @given(st.integers(1, 300), st.integers(1, 100))
 def test_no_more_than_an_eighth_of_a_batch_is_padding(waiting: int, most: int) -> None:
     sizes = [2**power for power in range(8) if 2**power < most] + [most]
