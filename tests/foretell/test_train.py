@@ -82,11 +82,22 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     replay(second.golden(), second.contract, second.vocabulary, load_functions(second))
 
 
-def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path) -> None:
-    outputs = []
+def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
+    outputs, short = [], tmp_path / "short.toml"
+    short.write_text("pretrain_epochs = 1\nhistory_length = 16\n")
+    simulate(seed=3, users=40, items=60, events=3_000).write(tmp_path / "shop")
     for attempt in ("a", "b"):
-        common = ["--epochs", "1", "--out", str(tmp_path / attempt), "--runs", str(tmp_path / "runs")]
-        assert run(app, ["train", str(folder / "shop"), "--seed", "4", *common]).exit_code == 0
+        common = [
+            "--config",
+            str(short),
+            "--epochs",
+            "1",
+            "--out",
+            str(tmp_path / attempt),
+            "--runs",
+            str(tmp_path / "runs"),
+        ]
+        assert run(app, ["train", str(tmp_path / "shop"), "--seed", "4", *common]).exit_code == 0
         outputs.append([e["expected"]["click"] for e in open_artifact(tmp_path / attempt, "storefront").golden()])
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-4)  # threads may add in another order
 
