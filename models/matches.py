@@ -134,10 +134,10 @@ def match_parts(
         weighed = tf.concat([weight[:, 0, :, None] * onehot for weight in weights], axis=-1)  # [B, L, (1 + H) * T]
 
     def counts(seen: Tensor) -> Tensor:
-        """log(1 + the counts) [B, D, (1 + H) * T] of the events ``seen`` [B, D, L]."""
+        """log1p of the counts [B, D, (1 + H) * T] of the events ``seen`` [B, D, L]."""
         if one_moment:
-            return tf.math.log(1 + tf.matmul(seen, weighed))
-        return tf.math.log(1 + tf.concat([tf.matmul(seen * weight, onehot) for weight in weights], axis=-1))
+            return tf.math.log1p(tf.matmul(seen, weighed))
+        return tf.math.log1p(tf.concat([tf.matmul(seen * weight, onehot) for weight in weights], axis=-1))
 
     parts = []
     for match in same:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime import compiled
-from app.runtime.functions import filling
+from app.runtime.sizes import filling
 
 
 @pytest.fixture

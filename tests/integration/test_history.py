@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError, InvalidName
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from app import mongo as mongo_module
-from app.errors import HistoryUnavailable
+from app.errors import HistoryUnavailable, StartupError
 from app.event_store import EventStore, StoredEvent
 from app.history import TOGETHER, MongoHistory, UserRecord, everything
 from app.mongo import DUPLICATE_KEY, Document, Mongo, Refused, driver_errors, taken
@@ -279,6 +279,14 @@ async def test_what_the_server_refuses_is_told_from_an_outage(stores: EmbeddedSt
         await MongoHistory(locked_out[mongo.database.name]).recent("u1", 10)
     assert caught.value.reason == "authentication failed"
     locked_out.close()
+
+
+async def test_a_server_that_is_too_old_is_told_at_once(
+    stores: EmbeddedStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_module, "OLDEST", (99, 1))
+    with pytest.raises(StartupError, match=r"is version 8\.\d+; Foretell needs 99\.1 or newer\.$"):
+        await mongo_module.connect(stores.mongo_url, "any", 20_000)
 
 
 def test_a_mistake_of_our_own_is_no_outage() -> None:
