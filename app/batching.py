@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 #: Seconds between two looks at who has come meanwhile.
 LOOK = 0.00025
 
-#: A batch counts half as much for the fitted time as the one this many batches later.
-HALF_LIFE = 100
+#: A batch counts half as much for the fitted time as the one this many batches later: under load about a second.
+HALF_LIFE = 30
 
 
 class BatchTime:
@@ -170,12 +170,18 @@ class Batcher(Generic[Job, Result]):
         return self.time(rows, math.ceil(max(jobs / self._max_batch, rows / self._max_rows)))
 
     async def _drain(self) -> None:
-        """Run batches until nobody waits."""
+        """Run batches until nobody waits.
+
+        For those who wait, a batch takes from the end of the one before to its own: under load the event loop may be
+        what they wait for, and a fit of the model's time alone would let in too many.
+        """
+        loop, since = asyncio.get_running_loop(), None
         try:
             while self._queue:
                 await self._gather()
                 if batch := self._next():
-                    await self._compute(batch)
+                    await self._compute(batch, since)
+                since = loop.time()
         finally:
             self._busy = None
 
@@ -226,11 +232,12 @@ class Batcher(Generic[Job, Result]):
         self._queued_rows -= waiting.width
         return waiting
 
-    async def _compute(self, batch: list[_Waiting[Job, Result]]) -> None:
-        """Run one batch; where it fails as a whole, each job is run alone, so that only the bad one fails."""
+    async def _compute(self, batch: list[_Waiting[Job, Result]], since: float | None = None) -> None:
+        """Run one batch, whose time counts from ``since`` (now, if None); where it fails as a whole, each job is run
+        alone, so that only the bad one fails."""
         loop = asyncio.get_running_loop()
         rows = len(batch) * max(waiting.width for waiting in batch)
-        started = loop.time()
+        started = loop.time() if since is None else since
         self._sizes.observe(len(batch))
         self._free_at = started + self.time(rows)
         try:

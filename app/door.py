@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from functools import cache
 
 import orjson
 
-from app.deadline import after
 from app.errors import Overloaded, told
 from app.metrics import Metrics
 from app.middleware import request_id_of
@@ -16,10 +17,17 @@ from app.settings import Settings
 
 #: The route whose requests wait for the model, and are refused where they would wait too long.
 PATH = "/predict"
+#: While an overload stands, the share of FORETELL_QUEUE_MS that a request may expect to wait; and for how many seconds
+#: after a refusal it is taken to stand.
+STANDING = 0.5
+CALM = 1.0
 
 
 class Door:
-    """Says of a prediction whose headers have just arrived whether it is let in.
+    """Says of a prediction whether it is let in, by how long it would wait.
+
+    A burst may fill the whole queue, for it will soon be over. Where an overload stands, a long queue serves nobody: as
+    many are answered from a short one, sooner (Nichols & Jacobson 2012; Maurer 2015).
 
     A refusal is ready-made bytes, for under overload most requests are refused: a task, a parsed body and an answer for
     each would take the time of those that are let in. The server asks (:mod:`foretell.protocol`), as early as it can.
@@ -27,14 +35,29 @@ class Door:
 
     def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
         self._model = model
-        self._milliseconds = min(settings.queue_ms, settings.deadline_ms)
+        self._seconds = min(settings.queue_ms, settings.deadline_ms) / 1000
         self._metrics = metrics
+        self._calm_at = 0.0
+
+    def admit(self, deadline: float = math.inf) -> None:
+        """Raises Overloaded where a prediction that came now would wait too long; to be asked before anything is spent.
+
+        Args:
+            deadline: when it is of no use any more, in the event loop's time.
+        """
+        now = asyncio.get_running_loop().time()
+        share = STANDING if now < self._calm_at else 1.0
+        try:
+            self._model.admit(min(deadline, now + share * self._seconds))
+        except Overloaded:
+            self._calm_at = now + CALM
+            raise
 
     def refusal(self, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         """The whole answer; None where the request is let in."""
         began = time.perf_counter()
         try:
-            self._model.admit(after(self._milliseconds))
+            self.admit()
         except Overloaded as error:
             answer = _answer(error.detail, error.headers["Retry-After"])
         else:

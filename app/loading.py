@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from app.metrics import Metrics
+from app.priority import stand_back
 from app.settings import Settings
 from models.artifact import open_artifact
 from models.contract import Contract
@@ -20,9 +22,16 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 def load(settings: Settings, metrics: Metrics) -> Runtime:
     """Load the configured artifact onto the configured device; takes seconds, call it off the event loop.
 
+    On a thread of its own: those of TensorFlow begin with the first function that is run, and stand back as it does.
+
     Raises:
         ArtifactError, ContractError, StartupError: see :meth:`app.runtime.Runtime.load`.
     """
+    with ThreadPoolExecutor(1, "load", initializer=stand_back, initargs=(settings.model_niceness,)) as executor:
+        return executor.submit(_load, settings, metrics).result()
+
+
+def _load(settings: Settings, metrics: Metrics) -> Runtime:
     artifact = open_artifact(settings.model_root, settings.model_name, settings.model_version)
     if not wants_onednn(artifact.contract, settings):
         os.environ.setdefault(ONEDNN, "0")

@@ -56,10 +56,6 @@ class Predictor:
         self._vocabulary = model.artifact.vocabulary
         self._name = {"name": model.artifact.name, "version": model.artifact.version}
 
-    def admit(self, deadline: float) -> None:
-        """Raises Overloaded where there are too many requests already; to be asked before anything is spent on one."""
-        self._model.admit(deadline)
-
     async def predict(self, request: PredictRequest, request_id: str, deadline: float) -> Answer:
         """Answer one request.
 

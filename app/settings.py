@@ -108,14 +108,20 @@ class Settings(BaseSettings):
         default=True,
         description="Compile the model with XLA: small batches get faster, a model's first start takes longer.",
     )
+    model_niceness: int = Field(
+        default=15,
+        ge=0,
+        le=19,
+        description="How far the model's threads stand back behind the event loop where processors are short (Linux).",
+    )
     queue_limit: int = Field(
         default=1024, ge=1, le=1_000_000, description="Requests that may wait for the model; more get 503."
     )
     queue_ms: int = Field(
-        default=200,
+        default=250,
         ge=1,
         le=600_000,
-        description="Longest wait to expect for the model; who would wait longer gets 503.",
+        description="Longest wait to expect for the model, half of it in a lasting overload; more gets 503.",
     )
     body_limit_bytes: int = Field(
         default=4 * 1024 * 1024, ge=1024, le=1 << 30, description="Longest request body; more gets 413."

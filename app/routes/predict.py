@@ -14,6 +14,7 @@ from app.access import Needs
 from app.answers import Answer
 from app.deadline import after, within
 from app.dependencies import PredictorDep, RequestId, SettingsDep
+from app.door import Door
 from app.errors import ForetellError, Internal, InvalidPayload, told
 from app.middleware import ARRIVED, REQUEST_ID
 from app.openapi import ERRORS, KEYED, json_body
@@ -42,9 +43,10 @@ async def predict(request: Request) -> Response:
     A user nobody knows, or a lost store, is no error: `provenance` says what the answer rests on.
     """
     predictor: Predictor = request.scope["state"]["predictor"]
+    door: Door = request.scope["state"]["door"]
     settings: Settings = request.app.state.settings
     deadline = _deadline(request, settings)
-    predictor.admit(min(deadline, after(settings.queue_ms)))
+    door.admit(deadline)
     question = await _read(request, PredictRequest, deadline)
     return json_response(await predictor.predict(question, request.scope[REQUEST_ID], deadline))
 

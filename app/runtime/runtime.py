@@ -18,6 +18,7 @@ from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
+from app.priority import stand_back
 from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.runtime.index import Index
@@ -42,7 +43,8 @@ EXPLANATIONS = 32
 class Runtime:
     """A loaded, verified and warm model; implements :class:`app.model.Model`.
 
-    TensorFlow runs on one thread of its own, so calls never block the event loop and never meet each other.
+    TensorFlow runs on one thread of its own, which stands back behind the event loop (:mod:`app.priority`), so calls
+    never block the loop and never meet each other.
     Explanations have another, one at a time, so that nobody's prediction waits for them.
     """
 
@@ -61,7 +63,8 @@ class Runtime:
         self._nearby = nearby
         self._contract = artifact.contract
         self.places = artifact.contract.items + settings.newcomers
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow")
+        back: dict[str, Any] = {"initializer": stand_back, "initargs": (settings.model_niceness,)}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow", **back)
         common: dict[str, Any] = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
         self._recommend = Batcher(
@@ -83,7 +86,7 @@ class Runtime:
             max_rows=rows,
             **common,
         )
-        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain", **back)
         self._explain = Batcher(
             "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
         )

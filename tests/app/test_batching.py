@@ -167,6 +167,20 @@ async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
     assert await asyncio.gather(*others) == [4, 6, 8]
 
 
+async def test_for_those_who_wait_a_batch_takes_from_the_end_of_the_one_before(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are computed one by one; before each the batcher waits for others, and the second waits through that."""
+    doubler, ready, observed = patient(Model(), executor, 0.2), asyncio.Event(), list[float]()
+    monkeypatch.setattr(doubler.time, "observe", lambda rows, seconds: observed.append(seconds))
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4, 6)]
+    await asyncio.sleep(0)
+    assert await submit_all(doubler, [1, 5]) == [2, 10]
+    assert observed[1] >= 0.1  # patience that was not rewarded is half as long
+    ready.set()
+    await asyncio.gather(*others)
+
+
 async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -66,6 +66,40 @@ async def test_an_overloaded_service_refuses_at_the_door_and_lets_the_next_one_i
         assert (await answer(reader))[::2] == (200, b"ok")
     labels = {"route": "/predict", "method": "POST", "status": "503"}
     assert metrics.registry.get_sample_value("foretell_http_requests_total", labels) == 1
+
+
+async def test_in_a_lasting_overload_half_the_wait_is_too_long(
+    artifact: Artifact, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(FakeRuntime):
+        def admit(self, deadline: float) -> None:
+            self.deadline = deadline
+            super().admit(deadline)
+
+    model, loop = Asked(artifact), asyncio.get_running_loop()
+    door = Door(model, settings.model_copy(update={"queue_ms": 1000, "deadline_ms": 5000}), Metrics())
+
+    def wait() -> tuple[float, float]:
+        """The least and the most that the model was asked for."""
+        before = loop.time()
+        with suppress(Overloaded):
+            door.admit()
+        return model.deadline - loop.time(), model.deadline - before
+
+    def expects(seconds: float) -> None:
+        least, most = wait()
+        assert least <= seconds <= most
+
+    expects(1.0)
+    model.overloaded = True
+    expects(1.0)
+    model.overloaded = False
+    expects(0.5)
+    monkeypatch.setattr(door, "_calm_at", loop.time())  # CALM seconds later
+    expects(1.0)
+    soon = loop.time() + 0.25
+    door.admit(soon)
+    assert model.deadline == soon
 
 
 async def test_a_refused_request_that_never_ends_closes_its_connection(
