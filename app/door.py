@@ -13,6 +13,7 @@ from app.errors import Overloaded, told
 from app.metrics import Metrics
 from app.middleware import request_id_of
 from app.model import Model
+from app.parking import Parking
 from app.settings import Settings
 
 #: The route whose requests wait for the model, and are refused where they would wait too long.
@@ -31,6 +32,9 @@ class Door:
 
     A refusal is ready-made bytes, for under overload most requests are refused: a task, a parsed body and an answer for
     each would take the time of those that are let in. The server asks (:mod:`foretell.protocol`), as early as it can.
+
+    Attributes:
+        parking: where connections wait on which too much was refused.
     """
 
     def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
@@ -38,6 +42,7 @@ class Door:
         self._seconds = min(settings.queue_ms, settings.deadline_ms) / 1000
         self._metrics = metrics
         self._calm_at = 0.0
+        self.parking = Parking(metrics)
 
     def admit(self, deadline: float = math.inf) -> None:
         """Raises Overloaded where a prediction that came now would wait too long; to be asked before anything is spent.

@@ -102,6 +102,11 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self.parked = Counter(
+            "foretell_parked_connections",
+            "Connections on which a refused client asked again, and too many did, so that they were read later.",
+            registry=r,
+        )
         self.breakers = Gauge(
             "foretell_breakers_open",
             "Processes that leave a store alone because it does not answer: cache or history.",

@@ -104,8 +104,18 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is ANSWERED:
             self._rest_came()
             self.on_response_complete()  # keeps the connection for the next one
+            self.app_state["door"].parking.refused(self)
         else:
             super().on_message_complete()
+
+    def leave_unread(self) -> None:
+        """See :class:`app.parking.Parked`."""
+        self.flow.pause_reading()
+
+    def read_on(self) -> None:
+        """See :class:`app.parking.Parked`."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _wait_for_headers(self) -> None:
         self._header_bytes = 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from app import parking
 from app.door import Door
 from app.errors import Overloaded
 from app.metrics import Metrics
@@ -100,6 +101,28 @@ async def test_in_a_lasting_overload_half_the_wait_is_too_long(
     soon = loop.time() + 0.25
     door.admit(soon)
     assert model.deadline == soon
+
+
+async def test_who_asks_again_too_often_is_heard_later(
+    artifact: Artifact, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "BURST", 1.0)
+    monkeypatch.setattr(parking, "RATE", 0.0)
+    metrics, model = Metrics(), FakeRuntime(artifact)
+    door, mine = Door(model, settings, metrics), HEAD.format(path="/predict", more="").encode() + b"ok"
+    model.overloaded = True
+    async with connected(door) as (reader, writer), connected(door) as (others, other):
+        for _ in range(2):  # refused at once, and the second time one too often
+            writer.write(mine)
+            assert (await answer(reader))[0] == 503
+        model.overloaded = False
+        writer.write(mine)
+        other.write(mine)
+        assert (await answer(others))[::2] == (200, b"ok")  # nobody else waits for them
+        assert not reader._buffer  # type: ignore[attr-defined]
+        monkeypatch.setattr(parking, "RATE", 1e6)
+        assert (await answer(reader))[::2] == (200, b"ok")
+    assert metrics.registry.get_sample_value("foretell_parked_connections_total") == 1
 
 
 async def test_a_refused_request_that_never_ends_closes_its_connection(
