@@ -51,11 +51,12 @@ class Door:
             deadline: when it is of no use any more, in the event loop's time.
         """
         now = asyncio.get_running_loop().time()
-        share = STANDING if now < self._calm_at else 1.0
+        latest = now + (STANDING if now < self._calm_at else 1.0) * self._seconds
         try:
-            self._model.admit(min(deadline, now + share * self._seconds))
+            self._model.admit(min(deadline, latest))
         except Overloaded:
-            self._calm_at = now + CALM
+            if deadline >= latest:  # else it came late by itself
+                self._calm_at = now + CALM
             raise
 
     def refusal(self, headers: list[tuple[bytes, bytes]]) -> bytes | None:

@@ -104,7 +104,7 @@ class Metrics:
         )
         self.parked = Counter(
             "foretell_parked_connections",
-            "Connections on which a refused client asked again, and too many did, so that they were read later.",
+            "Connections of refused clients that were read again later, because too many asked again at once.",
             registry=r,
         )
         self.breakers = Gauge(
