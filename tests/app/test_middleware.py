@@ -44,7 +44,8 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(house:
         sent.append(message)
 
     scope = _post("/predict", content_type="application/json")
-    scope["state"] = {"predictor": SimpleNamespace(admit=lambda deadline: None), "access": house.access}
+    door = SimpleNamespace(admit=lambda deadline: None)
+    scope["state"] = {"predictor": SimpleNamespace(), "door": door, "access": house.access}
     with capture_logs() as logged:
         await house.app(scope, receive, send)
     assert sent == []
