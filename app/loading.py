@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from app.metrics import Metrics
-from app.priority import stand_back
+from app.priority import behind
 from app.settings import Settings
 from models.artifact import open_artifact
 from models.contract import Contract
@@ -27,7 +26,7 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
     Raises:
         ArtifactError, ContractError, StartupError: see :meth:`app.runtime.Runtime.load`.
     """
-    with ThreadPoolExecutor(1, "load", initializer=stand_back, initargs=(settings.model_niceness,)) as executor:
+    with behind("load", settings.model_niceness) as executor:
         return executor.submit(_load, settings, metrics).result()
 
 

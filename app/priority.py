@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+
+
+def behind(name: str, niceness: int) -> ThreadPoolExecutor:
+    """One thread for the model's work, which stands back."""
+    return ThreadPoolExecutor(1, name, initializer=stand_back, initargs=(niceness,))
 
 
 def stand_back(niceness: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,7 +17,7 @@ from app.batching import Batcher
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
-from app.priority import stand_back
+from app.priority import behind
 from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.runtime.index import Index
@@ -63,8 +62,7 @@ class Runtime:
         self._nearby = nearby
         self._contract = artifact.contract
         self.places = artifact.contract.items + settings.newcomers
-        back: dict[str, Any] = {"initializer": stand_back, "initargs": (settings.model_niceness,)}
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tensorflow", **back)
+        self._executor = behind("tensorflow", settings.model_niceness)
         common: dict[str, Any] = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
         self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
         self._recommend = Batcher(
@@ -86,7 +84,7 @@ class Runtime:
             max_rows=rows,
             **common,
         )
-        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain", **back)
+        self._explaining = behind("explain", settings.model_niceness)
         self._explain = Batcher(
             "explain", self._run_explain, self._explaining, metrics, max_batch=1, queue_limit=EXPLANATIONS
         )
