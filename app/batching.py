@@ -1,9 +1,10 @@
 """The micro-batcher: requests that arrive while the model is busy are computed together, next.
 
 An idle model starts at once, so a lone request never waits for company; a busy one finds a batch waiting when it is
-done, so throughput rises with load by itself. Only where requests that are here already, but not prepared yet, would
-fill a larger batch, it waits for them a moment. How long a batch takes is learned while it runs
-(:class:`BatchTime`), and who cannot be answered in time by that is refused at the door, before anything is spent.
+done, so throughput rises with load by itself. Only where requests that are expected, for they are being prepared or
+those before them have just been answered, would fill a larger batch, it waits for them a moment. How long a batch
+takes is learned while it runs (:class:`BatchTime`), and who cannot be answered in time by that is refused at the door,
+before anything is spent.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Batcher(Generic[Job, Result]):
         queue_limit: most jobs waiting.
         width: rows of a job. Those of a batch are padded to its widest, so that n jobs are n times as many rows.
         max_rows: most rows in one batch, padding included; a job that is wider than that runs alone.
-        patience: seconds that a batch waits at most for jobs that are on their way (:meth:`admitted`) and would fill
-            a larger one.
+        patience: seconds that a batch waits at most for jobs that are expected (:meth:`_gather`) and would fill a
+            larger one.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Batcher(Generic[Job, Result]):
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._queued_rows = 0
         self._inside = 0
+        self._crowd, self._crowd_at = 0, -math.inf  # who was inside when the last batch was done, and when that was
         self._busy: asyncio.Task[None] | None = None
         self._free_at = 0.0
         self._sizes = metrics.batch_size.labels(op)
@@ -182,22 +184,25 @@ class Batcher(Generic[Job, Result]):
                 if batch := self._next():
                     await self._compute(batch, since)
                 since = loop.time()
+                self._crowd, self._crowd_at = self._inside, since
         finally:
             self._busy = None
 
     async def _gather(self) -> None:
-        """Wait for those inside, as long as they would fill a larger batch and patience lasts.
+        """Wait for those who are expected, as long as they would fill a larger batch and patience lasts.
 
-        Clients whose answers were computed together ask again together. Without this those who come first are computed
-        while the others are prepared, and two groups take turns, each in batches half as large as they could be. But
-        who is inside may be waiting for a slow store: patience that was not rewarded is halved for the next batch.
+        Expected are as many as are inside, or were when the batch before was done: clients whose answers were computed
+        together ask again together. Without this those who come first are computed while the others are prepared, and
+        two groups take turns, each in batches half as large as they could be. But who is inside may be waiting for a
+        slow store, and who was answered may not come back: patience that was not rewarded is halved for the next batch.
         """
-        fill, least = self._fill, self._fill(len(self._queue))
-        if fill(min(self._inside, self._max_batch)) <= least:
+        now, fill, least = asyncio.get_running_loop().time(), self._fill, self._fill(len(self._queue))
+        until = now + self.patience
+        expected = max(self._inside, self._crowd if now < self._crowd_at + self.patience else 0)
+        most = fill(min(expected, self._max_batch))
+        if most <= least:
             return
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.patience
-        while fill(len(self._queue)) < fill(min(self._inside, self._max_batch)) and loop.time() < until:  # noqa: ASYNC110
+        while fill(len(self._queue)) < most and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
         rewarded = fill(len(self._queue)) > least
         self.patience = self._most_patience if rewarded else max(self.patience / 2, min(LOOK, self._most_patience))

@@ -42,7 +42,7 @@ def top_k(scores: Tensor, k: int, expected: int) -> tuple[Tensor, Tensor]:
     return best_in_blocks(tf.transpose(scores), k, size)
 
 
-def best_in_blocks(scores: Tensor, k: int | Tensor, size: int) -> tuple[Tensor, Tensor]:
+def best_in_blocks(scores: Tensor, k: int, size: int) -> tuple[Tensor, Tensor]:
     """:func:`top_k` of the columns of scores [V, B] by way of blocks of ``size`` places.
 
     By columns, for then one instruction takes a place of many rows.

@@ -25,9 +25,9 @@ class Functions:
     """What requests ask of the model, by name: the signatures of the artifact, and ``recommend``.
 
     ``recommend`` is ``retrieve`` and ``score`` in one graph: the candidates never leave it. What every request needs
-    (``encode``, ``recommend``; where an index retrieves, the scores) is compiled by XLA, which wants to know all sizes:
-    powers of two, each compiled in the warm-up, so that nothing compiles under traffic. Batches are made to fill them
-    (:meth:`fill`) and padded to the next. Everything else runs as it was saved, at any size.
+    (``encode``, ``recommend``; where an index retrieves, ``query`` and the scores) is compiled by XLA, which wants to
+    know all sizes: powers of two, each compiled in the warm-up, so that nothing compiles under traffic. Batches are
+    made to fill them (:meth:`fill`) and padded to the next. Everything else runs as it was saved, at any size.
 
     Args:
         module: the loaded SavedModel.
@@ -65,19 +65,20 @@ class Functions:
         self._xla = xla
         self._indexed = indexed
         self._shared: dict[int, tuple[NDArray[np.bool_], Any]] = {}
-        self._encode = self._compiled("encode", self._signatures["encode"]) if xla else self._signatures["encode"]
-        few = partial(self._recommend, self._candidates)
+        hot = ("encode", "query") if indexed else ("encode",)
+        self._hot = {name: self._compiled(name, self._signatures[name]) for name in hot} if xla else {}
+        best = partial(self._recommend, self._candidates)
         self._whole = xla and not indexed  # whether `recommend` is what is asked all the time, and so compiled
-        self._few = self._compiled("retrieve", few) if self._whole else self._traced("retrieve", few)
+        self._few = self._compiled("retrieve", best) if self._whole else self._traced("retrieve", best)
         self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
         if indexed:
             pairs = TensorSpec("float32", (None, None))
             self._inputs["best_of"] = {**self._inputs["score"], "query": pairs, "bonus": pairs}
             score = self._signatures["score"]
-            hot = tf.function(score, jit_compile=True, autograph=False) if xla else score
+            few = tf.function(score, jit_compile=True, autograph=False) if xla else score
             self._best_of = {
                 count: self._traced("best_of", partial(self._recommend_of, count, function))
-                for count, function in ((contract.retrieval_size, score), (self._candidates, hot))
+                for count, function in ((contract.retrieval_size, score), (self._candidates, few))
             }
 
     def __contains__(self, name: str) -> bool:
@@ -86,8 +87,8 @@ class Functions:
 
     def __call__(self, name: str, arrays: Arrays) -> Arrays:
         """The outputs of a signature for a batch."""
-        if name == "encode":
-            return self._sized(self._encode, self._cast(name, arrays))
+        if name in self._hot:
+            return self._sized(self._hot[name], self._cast(name, arrays))
         return _run(self._signatures[name], self._cast(name, arrays))
 
     def recommend(self, arrays: Arrays, count: int) -> Arrays:

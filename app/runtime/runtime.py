@@ -22,6 +22,7 @@ from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.runtime.index import Index
 from app.runtime.nearby import Nearby
+from app.runtime.sizes import everyone
 from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, masks
 from app.settings import Settings
@@ -34,7 +35,7 @@ from models.vocabulary import Ids
 #: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
 TURN = 1024
 #: Seconds that a batch waits for those who would fill the next compiled size; docs/performance.md tells why.
-PATIENCE = 0.002
+PATIENCE = 0.006
 #: Explanations that may wait; each takes tens of milliseconds, so more would not be there in time.
 EXPLANATIONS = 32
 
@@ -70,7 +71,7 @@ class Runtime:
             self._run_recommend,
             self._executor,
             metrics,
-            fill=functions.fill,
+            fill=functions.fill if nearby is None else everyone,
             patience=PATIENCE if settings.xla else 0.0,
             **common,
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -13,42 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.batching import LOOK, Batcher, BatchTime
+from app.batching import Batcher, BatchTime
 from app.errors import DeadlineExceeded, Overloaded
 from app.metrics import Metrics
-
-FOREVER = float("inf")
-
-
-class Model:
-    """Doubles numbers; waits at a gate before each batch, refuses negative numbers, remembers its batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, jobs: Sequence[int]) -> list[int]:
-        self.gate.wait()
-        self.batches.append(list(jobs))
-        if min(jobs) < 0:
-            raise ValueError("negative")
-        return [2 * job for job in jobs]
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+from tests.app.doubling import FOREVER, Model, submit_all
 
 
 def batcher(model: Model, executor: ThreadPoolExecutor, max_batch: int = 4, limit: int = 100) -> Batcher[int, int]:
     return Batcher("double", model, executor, Metrics(), max_batch=max_batch, queue_limit=limit)
-
-
-async def submit_all(doubler: Batcher[int, int], jobs: Sequence[int]) -> list[int | BaseException]:
-    tasks = [asyncio.create_task(doubler.submit(job, deadline=FOREVER)) for job in jobs]
-    return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -104,108 +75,6 @@ def test_a_batch_is_bounded_in_rows_and_the_queue_keeps_its_order(
     assert asyncio.run(submit_all()) == [[2 * number for number in job] for job in jobs]
     assert model.seen == jobs
     assert all(count <= max_batch and (count == 1 or count * width <= max_rows) for count, width in model.shapes)
-
-
-async def prepared(doubler: Batcher[int, int], job: int, ready: asyncio.Event) -> int:
-    """Submit a job that is inside before it is ready."""
-    with doubler.admitted(FOREVER):
-        await ready.wait()
-        return await doubler.submit(job, deadline=FOREVER)
-
-
-def patient(model: Model, executor: ThreadPoolExecutor, patience: float) -> Batcher[int, int]:
-    """It fills batches of 4 or computes one job alone."""
-    return Batcher(
-        "double",
-        model,
-        executor,
-        Metrics(),
-        max_batch=4,
-        queue_limit=100,
-        fill=lambda waiting: 4 if waiting >= 4 else 1,
-        patience=patience,
-    )
-
-
-async def test_one_who_comes_while_others_are_prepared_is_joined_by_them(executor: ThreadPoolExecutor) -> None:
-    model = Model()
-    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
-    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
-    await asyncio.sleep(0)
-
-    async def first() -> int:
-        with doubler.admitted(FOREVER):
-            return await doubler.submit(1, deadline=FOREVER)
-
-    asyncio.get_running_loop().call_later(0.02, ready.set)
-    assert await asyncio.gather(first(), *others) == [2, 4, 6, 8]
-    assert model.batches == [[1, 2, 3, 4]]
-
-
-async def test_a_batch_does_not_wait_for_too_few_to_fill_it(executor: ThreadPoolExecutor) -> None:
-    """Three inside would be computed one by one whenever they come; so would be one alone."""
-    model = Model()
-    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
-    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3)]
-    await asyncio.sleep(0)
-    with doubler.admitted(FOREVER):
-        assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
-    assert model.batches == [[1]]
-    ready.set()
-    assert await asyncio.gather(*others) == [4, 6]
-
-
-async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
-    """Whoever is inside may never come: their history is slow, or they ask for something else."""
-    model = Model()
-    doubler, ready = patient(model, executor, 0.01), asyncio.Event()
-    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
-    await asyncio.sleep(0)
-    assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
-    assert model.batches == [[1]]
-    ready.set()
-    assert await asyncio.gather(*others) == [4, 6, 8]
-
-
-async def test_for_those_who_wait_a_batch_takes_from_the_end_of_the_one_before(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two are computed one by one; before each the batcher waits for others, and the second waits through that."""
-    doubler, ready, observed = patient(Model(), executor, 0.2), asyncio.Event(), list[float]()
-    monkeypatch.setattr(doubler.time, "observe", lambda rows, seconds: observed.append(seconds))
-    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4, 6)]
-    await asyncio.sleep(0)
-    assert await submit_all(doubler, [1, 5]) == [2, 10]
-    assert observed[1] >= 0.1  # patience that was not rewarded is half as long
-    ready.set()
-    await asyncio.gather(*others)
-
-
-async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is halved down to a single look, and is what it was once the others come while a batch waits."""
-    model, come, sleep = Model(), False, asyncio.sleep
-
-    async def sleep_while_they_come(seconds: float) -> None:
-        if come:
-            ready.set()
-        await sleep(seconds)
-
-    monkeypatch.setattr("app.batching.asyncio.sleep", sleep_while_they_come)
-    doubler, ready = patient(model, executor, 32 * LOOK), asyncio.Event()
-    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
-    await sleep(0)
-    with doubler.admitted(FOREVER):
-        for _ in range(5):
-            await doubler.submit(1, deadline=FOREVER)
-        assert doubler.patience == LOOK  # 32 halved five times
-        await doubler.submit(1, deadline=FOREVER)
-        assert doubler.patience == LOOK
-        come = True
-        assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
-    assert model.batches[-1] == [1, 2, 3, 4]
-    assert doubler.patience == 32 * LOOK
 
 
 async def test_a_wide_job_neither_overtakes_nor_is_overtaken(executor: ThreadPoolExecutor) -> None:

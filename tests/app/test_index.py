@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.runtime.index import BLOCK, Index
+from app.runtime.index import BLOCK, SHELF, Index, best_in_shelves
 from app.runtime.precision import BYTES, HALF, Precision, finest
 from models.contract import PAD
 
@@ -74,6 +76,22 @@ def test_of_any_number_of_vectors_all_are_found_where_all_are_asked_for(count: i
     for row in ids:
         assert set(row.tolist()) | {PAD} == set(range(count)) | {PAD}
     assert (floors == -np.inf).all()
+
+
+@given(st.data())
+def test_the_best_are_chosen_by_way_of_shelves(data: st.DataObject) -> None:
+    """Also where many are equal: which of those does not matter, so scores are compared and not places."""
+    shelves, queries = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
+    count = data.draw(st.integers(1, shelves * SHELF))
+    flat = data.draw(st.lists(st.integers(-9, 9), min_size=shelves * SHELF, max_size=shelves * SHELF))
+    scores = np.stack([np.roll(flat, 5 * query) for query in range(queries)], axis=1).astype(np.float32)
+    tops = scores.reshape(SHELF, shelves, queries).max(axis=0)
+    places, least = best_in_shelves(scores, tops, count)
+    assert places.shape == (queries, count)
+    for query in range(queries):
+        assert len(set(places[query].tolist())) == count
+        assert sorted(scores[places[query], query]) == sorted(scores[:, query])[-count:]
+        assert least[query] == min(scores[places[query], query])
 
 
 def test_vectors_of_zeros_can_be_kept() -> None:

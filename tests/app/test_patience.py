@@ -1,0 +1,152 @@
+"""The micro-batcher waits for those who are expected, where they would fill a larger batch, while it pays."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.batching import LOOK, Batcher
+from app.metrics import Metrics
+from tests.app.doubling import FOREVER, Model, submit_all
+
+
+async def prepared(doubler: Batcher[int, int], job: int, ready: asyncio.Event) -> int:
+    """Submit a job that is inside before it is ready."""
+    with doubler.admitted(FOREVER):
+        await ready.wait()
+        return await doubler.submit(job, deadline=FOREVER)
+
+
+def patient(model: Model, executor: ThreadPoolExecutor, patience: float) -> Batcher[int, int]:
+    """It fills batches of 4 or computes one job alone."""
+    return Batcher(
+        "double",
+        model,
+        executor,
+        Metrics(),
+        max_batch=4,
+        queue_limit=100,
+        fill=lambda waiting: 4 if waiting >= 4 else 1,
+        patience=patience,
+    )
+
+
+async def test_one_who_comes_while_others_are_prepared_is_joined_by_them(executor: ThreadPoolExecutor) -> None:
+    model = Model()
+    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+
+    async def first() -> int:
+        with doubler.admitted(FOREVER):
+            return await doubler.submit(1, deadline=FOREVER)
+
+    asyncio.get_running_loop().call_later(0.02, ready.set)
+    assert await asyncio.gather(first(), *others) == [2, 4, 6, 8]
+    assert model.batches == [[1, 2, 3, 4]]
+
+
+async def test_a_batch_does_not_wait_for_too_few_to_fill_it(executor: ThreadPoolExecutor) -> None:
+    """Three inside would be computed one by one whenever they come; so would be one alone."""
+    model = Model()
+    doubler, ready = patient(model, executor, FOREVER), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3)]
+    await asyncio.sleep(0)
+    with doubler.admitted(FOREVER):
+        assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
+    assert model.batches == [[1]]
+    ready.set()
+    assert await asyncio.gather(*others) == [4, 6]
+
+
+async def test_patience_ends(executor: ThreadPoolExecutor) -> None:
+    """Whoever is inside may never come: their history is slow, or they ask for something else."""
+    model = Model()
+    doubler, ready = patient(model, executor, 0.01), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(doubler.submit(1, deadline=FOREVER), 30) == 2
+    assert model.batches == [[1]]
+    ready.set()
+    assert await asyncio.gather(*others) == [4, 6, 8]
+
+
+async def asks_twice(doubler: Batcher[int, int], job: int, again: asyncio.Event) -> int:
+    """Submit a job, and another when it is time."""
+    with doubler.admitted(FOREVER):
+        await doubler.submit(job, deadline=FOREVER)
+    await again.wait()
+    with doubler.admitted(FOREVER):
+        return await doubler.submit(10 * job, deadline=FOREVER)
+
+
+async def test_those_who_were_answered_together_and_ask_again_are_computed_together(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them comes at once, the others when the batcher looks for them; till then nobody is inside."""
+    model, at_once, later, sleep = Model(), asyncio.Event(), asyncio.Event(), asyncio.sleep
+
+    async def they_come(seconds: float) -> None:
+        later.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr("app.batching.asyncio.sleep", they_come)
+    doubler = patient(model, executor, FOREVER)
+    at_once.set()
+    clients = [asks_twice(doubler, job, at_once if job == 1 else later) for job in (1, 2, 3, 4)]
+    assert await asyncio.wait_for(asyncio.gather(*clients), 30) == [20, 40, 60, 80]
+    assert [sorted(batch) for batch in model.batches] == [[1, 2, 3, 4], [10, 20, 30, 40]]
+
+
+async def test_who_was_answered_and_does_not_come_back_is_not_waited_for_long(executor: ThreadPoolExecutor) -> None:
+    model, at_once = Model(), asyncio.Event()
+    doubler = patient(model, executor, 0.05)
+    never = [asyncio.create_task(asks_twice(doubler, job, asyncio.Event())) for job in (2, 3, 4)]
+    at_once.set()
+    assert await asyncio.wait_for(asks_twice(doubler, 1, at_once), 30) == 20
+    assert model.batches == [[2, 3, 4, 1], [10]]
+    for task in never:
+        task.cancel()
+
+
+async def test_for_those_who_wait_a_batch_takes_from_the_end_of_the_one_before(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are computed one by one; before each the batcher waits for others, and the second waits through that."""
+    doubler, ready, observed = patient(Model(), executor, 0.2), asyncio.Event(), list[float]()
+    monkeypatch.setattr(doubler.time, "observe", lambda rows, seconds: observed.append(seconds))
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4, 6)]
+    await asyncio.sleep(0)
+    assert await submit_all(doubler, [1, 5]) == [2, 10]
+    assert observed[1] >= 0.1  # patience that was not rewarded is half as long
+    ready.set()
+    await asyncio.gather(*others)
+
+
+async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is halved down to a single look, and is what it was once the others come while a batch waits."""
+    model, come, sleep = Model(), False, asyncio.sleep
+
+    async def sleep_while_they_come(seconds: float) -> None:
+        if come:
+            ready.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr("app.batching.asyncio.sleep", sleep_while_they_come)
+    doubler, ready = patient(model, executor, 32 * LOOK), asyncio.Event()
+    others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
+    await sleep(0)
+    with doubler.admitted(FOREVER):
+        for _ in range(5):
+            await doubler.submit(1, deadline=FOREVER)
+        assert doubler.patience == LOOK  # 32 halved five times
+        await doubler.submit(1, deadline=FOREVER)
+        assert doubler.patience == LOOK
+        come = True
+        assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
+    assert model.batches[-1] == [1, 2, 3, 4]
+    assert doubler.patience == 32 * LOOK
