@@ -63,7 +63,7 @@ class Index:
         Beside them what no other id scores better than, [B], but for rounding; -inf where all were found.
         """
         most = min(count, len(self._members))
-        scores, tops, step = (tensor.numpy() for tensor in self._search(tf.constant(queries)))
+        scores, tops, step = (np.asarray(tensor) for tensor in self._search(tf.constant(queries)))  # no copies
         blocks, least = best_in_shelves(scores, tops, most)
         floor = least * step[:, 0] if most < len(self._members) else np.full(len(queries), -np.inf, np.float32)
         return self._members[blocks].reshape(len(queries), -1), floor
