@@ -31,6 +31,11 @@ LOOK = 0.00025
 HALF_LIFE = 30
 
 
+def everyone(waiting: int) -> int:
+    """All who wait are computed together, as far as they fit into a batch."""
+    return waiting
+
+
 class BatchTime:
     """How long a batch takes by its rows, a * rows + b, fitted to the batches that ran; older ones fade.
 
@@ -95,7 +100,7 @@ class Batcher(Generic[Job, Result]):
         queue_limit: int,
         width: Callable[[Job], int] = lambda job: 1,
         max_rows: float = math.inf,
-        fill: Callable[[int], int] = lambda waiting: waiting,
+        fill: Callable[[int], int] = everyone,
         patience: float = 0.0,
     ) -> None:
         self._run = run
@@ -196,13 +201,13 @@ class Batcher(Generic[Job, Result]):
         two groups take turns, each in batches half as large as they could be. But who is inside may be waiting for a
         slow store, and who was answered may not come back: patience that was not rewarded is halved for the next batch.
         """
-        now, fill, least = asyncio.get_running_loop().time(), self._fill, self._fill(len(self._queue))
-        until = now + self.patience
+        loop, fill, least = asyncio.get_running_loop(), self._fill, self._fill(len(self._queue))
+        now = loop.time()
         expected = max(self._inside, self._crowd if now < self._crowd_at + self.patience else 0)
         most = fill(min(expected, self._max_batch))
         if most <= least:
             return
-        while fill(len(self._queue)) < most and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+        while fill(len(self._queue)) < most and loop.time() < now + self.patience:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
         rewarded = fill(len(self._queue)) > least
         self.patience = self._most_patience if rewarded else max(self.patience / 2, min(LOOK, self._most_patience))

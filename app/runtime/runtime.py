@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app import jobs
 from app.agreement import verify_reach, verify_signatures, verify_tables
-from app.batching import Batcher
+from app.batching import Batcher, everyone
 from app.catalogue import ItemContent
 from app.errors import StartupError
 from app.metrics import Metrics
@@ -22,7 +22,6 @@ from app.runtime.device import choose_device, share_cores
 from app.runtime.functions import Functions
 from app.runtime.index import Index
 from app.runtime.nearby import Nearby
-from app.runtime.sizes import everyone
 from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, masks
 from app.settings import Settings
@@ -71,6 +70,7 @@ class Runtime:
             self._run_recommend,
             self._executor,
             metrics,
+            # To read the whole of an index once more costs more than any padding.
             fill=functions.fill if nearby is None else everyone,
             patience=PATIENCE if settings.xla else 0.0,
             **common,

@@ -24,8 +24,3 @@ def filling(sizes: Sequence[int], waiting: int) -> int:
     above, below = min(size for size in sizes if size >= waiting), max(size for size in sizes if size <= waiting)
     spare = above / 8 if below > 1 else (above - 1) / 2
     return waiting if above - waiting <= spare else below
-
-
-def everyone(waiting: int) -> int:
-    """All who wait, where an index retrieves: to read the whole of it once more costs more than any padding."""
-    return waiting
