@@ -17,13 +17,15 @@ from starlette.types import Message, Receive, Scope, Send
 from app.errors import ForetellError, Internal, RequestTooSlow, respond
 from app.metrics import Metrics
 from app.middleware import ARRIVED, CLIENT_CLOSED, DEGRADED, REQUEST_ID, observe, request_id_of, too_large
+from app.responses import BODY
 from app.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-#: An ASGI extension of our server (:mod:`foretell.protocol`): its ``answer`` takes status, headers and body, and writes
-#: all three at once. Under any other server the two messages of ASGI say the same.
+#: An ASGI extension of our server (:mod:`foretell.protocol`): its ``body`` gives the body of a request, where all of it
+#: has arrived, and its ``answer`` takes status, headers and body, and writes all three at once. Under any other server
+#: the messages of ASGI say the same.
 WHOLE = "foretell.whole"
 #: Says that the connection ends with this answer.
 CLOSE = (b"connection", b"close")
@@ -92,7 +94,7 @@ class Direct:
         self._metrics.in_flight.inc()
         status = CLIENT_CLOSED  # until there is an answer
         try:
-            response = await self._answer(scope, self._limited(scope, receive))
+            response = await self._answer(scope, receive)
             status = response.status_code
             await self._send(scope, response, send)
         except ClientDisconnect:
@@ -108,7 +110,7 @@ class Direct:
             length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
             if not length.isdigit() or int(length[:20]) > self._limit:
                 raise too_large(self._limit)
-            return await self._endpoint(Request(scope, receive))
+            return await self._endpoint(self._request(scope, receive))
         except ForetellError as error:
             return respond(error)
         except ClientDisconnect:
@@ -129,6 +131,17 @@ class Direct:
             return
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
+
+    def _request(self, scope: Scope, receive: Receive) -> Request:
+        """With its body, where that is here already. Raises PayloadTooLarge."""
+        whole = scope.get("extensions", {}).get(WHOLE)
+        body = None if whole is None else whole["body"]()
+        if body is None:
+            return Request(scope, self._limited(scope, receive))
+        if len(body) > self._limit:
+            raise too_large(self._limit)
+        scope[BODY] = body
+        return Request(scope, receive)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Receives a body of at most so many bytes, in at most so many seconds."""

@@ -25,6 +25,8 @@ Command = Callable[[Redis], Awaitable[Any]]
 CLOSED = "the handler is closed"
 #: Most connections; a command that finds none free waits for one.
 POOL_SIZE = 64
+#: A command that nobody waits for any more is given up, and its connection closed, after this many times as long.
+GIVEN_UP = 2.0
 
 
 async def connect(url: str, timeout_ms: int, on_turn: OnTurn = nobody_told) -> Cache:
@@ -40,7 +42,8 @@ async def connect(url: str, timeout_ms: int, on_turn: OnTurn = nobody_told) -> C
             url,
             max_connections=POOL_SIZE,
             timeout=seconds,
-            socket_timeout=seconds,
+            # A reply has no clock of its own: one for each costs more than to read it. Cache has one for a command.
+            socket_timeout=None,
             socket_connect_timeout=seconds,
             # Once more where the connection broke, as idle ones do; not where the server was too slow already.
             retry=Retry(NoBackoff(), 1, (ConnectionError,)),
@@ -97,7 +100,7 @@ class Cache:
 
     A command that takes longer goes on by itself and is told to nobody. redis-py would close the connection of a
     cancelled one, lest its reply be read as another's: a wave of cancelled requests would cost a wave of connections,
-    and a cancelled invalidation might never reach the server.
+    and a cancelled invalidation might never reach the server. After GIVEN_UP times as long it is cancelled after all.
 
     Where the server does not answer, the breaker opens, and commands fail at once until it does.
     """
@@ -105,6 +108,7 @@ class Cache:
     def __init__(self, client: Redis, seconds: float, on_turn: OnTurn = nobody_told) -> None:
         self.client = client
         self._seconds = seconds
+        self._given_up = GIVEN_UP * seconds
         self._unbroken = Unbroken()
         self.breaker = Breaker("cache", CacheUnavailable, self.ping, on_turn=on_turn)
 
@@ -130,11 +134,15 @@ class Cache:
 
     async def _ask(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
-            return await self._unbroken(self._once_more(command), self._seconds)
+            return await self._unbroken(self._until_given_up(command), self._seconds)
         except ResponseError as error:
             raise _refused(error) from error
         except (RedisError, TimeoutError) as error:
             raise CacheUnavailable("Redis did not answer; predictions go on without it.") from error
+
+    async def _until_given_up(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        async with asyncio.timeout(self._given_up):
+            return await self._once_more(command)
 
     async def _once_more(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """The client's own retry does not know how uvloop calls a connection that was reset under a write."""

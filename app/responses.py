@@ -13,6 +13,9 @@ from app.nesting import deeper_than
 
 M = TypeVar("M", bound=BaseModel)
 
+#: In the scope of a request: its body, where all of it was there when its headers were read.
+BODY = "foretell.body"
+
 
 async def read_json(request: Request, schema: type[M]) -> M:
     """Read the body and parse it once, straight into ``schema``.
@@ -29,7 +32,7 @@ async def read_json(request: Request, schema: type[M]) -> M:
             "Send JSON, with the header Content-Type: application/json.",
             fields=[FieldProblem("Content-Type", "must be application/json")],
         )
-    body = await request.body()
+    body: bytes = request.scope[BODY] if BODY in request.scope else await request.body()
     limit = request.app.state.settings.json_depth
     if deeper_than(body, limit):
         raise InvalidPayload.of("body", f"must not be nested deeper than {limit} levels")

@@ -26,7 +26,7 @@ ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=asyncio.Ev
 class Protocol(HttpToolsProtocol):
     """Refuses headers that are too long, and closes a connection whose headers do not arrive in time; uvicorn alone
     would keep both for ever. Answers those that :class:`app.door.Door` refuses before there is a task for them, and
-    offers :mod:`app.direct` to write an answer whole.
+    offers :mod:`app.direct` to read a body and to write an answer whole.
     """
 
     _header_timer: asyncio.TimerHandle | None = None
@@ -84,7 +84,11 @@ class Protocol(HttpToolsProtocol):
             before = self.cycle
             super().on_headers_complete()
             if self.cycle is not before:  # no upgrade to another protocol
-                self.scope["extensions"] = {WHOLE: {"answer": partial(_answer, self.cycle)}}
+                whole: dict[object, object] = {
+                    "body": partial(_body, self.cycle),
+                    "answer": partial(_answer, self.cycle),
+                }
+                self.scope["extensions"] = {WHOLE: whole}
 
     def _refused(self) -> bool:
         """Whether the request was answered here. What is pipelined behind another one waits for its turn."""
@@ -152,6 +156,15 @@ class Protocol(HttpToolsProtocol):
         transport: Any = self.transport
         if not transport.is_closing():
             transport.close()
+
+
+def _body(cycle: RequestResponseCycle) -> bytes | None:
+    """The body, where all of it has arrived, and only once; else None."""
+    if cycle.more_body or cycle.disconnected:
+        return None
+    body, cycle.body = bytes(cycle.body), bytearray()
+    cycle.flow.resume_reading()
+    return body
 
 
 async def _answer(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:

@@ -75,6 +75,31 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert [int((await read(reader))[1]) for _ in range(20)] == list(range(20))
 
 
+async def test_a_body_that_came_with_its_headers_is_there_at_once_and_another_is_waited_for() -> None:
+    waits = asyncio.Event()
+
+    async def said(scope: Any, receive: Any, send: Any) -> None:
+        """A body of four bytes, and whether all of it was there (``+``) or was waited for (``-``)."""
+        whole = scope["extensions"][WHOLE]
+        body, sign = whole["body"](), b"+"
+        assert body is None or whole["body"]() == b""
+        if body is None:
+            waits.set()
+            body, sign = b"", b"-"
+            while len(body) < 4:
+                body += (await receive())["body"]
+        await whole["answer"](200, [(b"content-length", b"5")], sign + body)
+
+    async with connected(said) as (reader, writer, _):
+        writer.write(b"".join(request(f"{n:04}") for n in range(5)))
+        assert [(await read(reader))[1] for _ in range(5)] == [f"+{n:04}".encode() for n in range(5)]
+        asked = request("late")
+        writer.write(asked[:-3])
+        await asyncio.wait_for(waits.wait(), 30)
+        writer.write(asked[-3:])
+        assert (await read(reader))[1] == b"-late"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

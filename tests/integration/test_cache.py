@@ -53,6 +53,18 @@ async def test_a_reply_that_came_too_late_is_not_read_as_the_next_one(proxy: Pro
     await cache.close()
 
 
+async def test_a_command_that_nobody_waits_for_is_given_up(proxy: Proxy) -> None:
+    """For ever, it would keep its connection from the others."""
+    cache = await redis_module.connect(f"redis://127.0.0.1:{proxy.port}/0", 200)
+    proxy.hold()
+    with pytest.raises(CacheUnavailable):
+        await cache.ask(lambda redis: redis.get("k"))
+    await asyncio.wait_for(cache._unbroken.drain(), 30)
+    assert not cache.client.connection_pool._in_use_connections
+    proxy.mend()
+    await cache.close()
+
+
 async def test_while_redis_is_away_nobody_asks_until_it_is_back(proxy: Proxy) -> None:
     turned: asyncio.Queue[bool] = asyncio.Queue()
     url = f"redis://127.0.0.1:{proxy.port}/0"
