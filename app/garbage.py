@@ -15,8 +15,10 @@ from typing import NamedTuple
 #: a busy loop; requests leave hardly any cycles.
 YOUNG = 20_000
 
-#: A mapping's first line in /proc/<pid>/smaps, where a file is mapped: addresses, permissions, the file.
-MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ [1-9]\d* +(/.*)")
+#: In /proc/<pid>/smaps, part of a file that nobody can write to: its addresses, and what the kernel says of it.
+READ_ONLY = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ [1-9]\d* +/.*\n((?:[A-Z].*\n?)*)", re.MULTILINE)
+#: Pages of it that were written to all the same, in memory and in swap: a linker did so before it closed the door.
+WRITTEN = ("Anonymous", "Swap")
 SMAPS = Path("/proc/self/smaps")
 
 
@@ -50,8 +52,8 @@ def give_back() -> None:
 def put_aside() -> None:
     """Hold no page of a library until it is used again; it is then found where the system keeps files.
 
-    Importing TensorFlow and compiling read some 250 MiB of code and constants that serving never looks at. They would
-    count for this process as long as it lives. Where there is no /proc: nothing.
+    Importing TensorFlow and compiling read some 400 MiB of code and constants that serving never looks at. They would
+    count for this process as long as it lives (docs/performance.md). Where there is no /proc: nothing.
     """
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
@@ -60,15 +62,7 @@ def put_aside() -> None:
 
 
 def unwritten(smaps: str) -> Iterator[Mapping]:
-    """Those mappings of files that nobody can write to, or has: what a linker has changed, say, is nowhere else."""
-    found: Mapping | None = None
-    for line in smaps.splitlines():
-        if line.startswith("Anonymous:"):
-            if found is not None and line.split()[1] == "0":
-                yield found
-            found = None
-        elif match := MAPPING.fullmatch(line):
-            first, last = int(match[1], 16), int(match[2], 16)
-            found = Mapping(first, last - first) if match[3] in ("r--p", "r-xp") else None
-        elif not line[:1].isupper():  # a mapping of no file
-            found = None
+    """Those mappings of files that nobody can write to, or has: what was written is nowhere else."""
+    for first, last, facts in READ_ONLY.findall(smaps):
+        if all(re.search(rf"^{fact}: +0 kB$", facts, re.MULTILINE) for fact in WRITTEN):
+            yield Mapping(int(first, 16), int(last, 16) - int(first, 16))

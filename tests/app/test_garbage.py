@@ -18,22 +18,25 @@ FIELDS = """Size:                 {size} kB
 Rss:                  {size} kB
 Private_Dirty:         {dirty} kB
 Anonymous:             {dirty} kB
-VmFlags: rd mr mw me"""
+Swap:                  {swapped} kB
+VmFlags: rd mr mw me
+"""
 
 
-def _smaps(*mappings: tuple[str, int, int]) -> str:
-    return "\n".join(f"{head}\n{FIELDS.format(size=size, dirty=dirty)}" for head, size, dirty in mappings)
+def _smaps(*mappings: tuple[str, int, int, int]) -> str:
+    return "".join(f"{head}\n{FIELDS.format(size=size, dirty=d, swapped=s)}" for head, size, d, s in mappings)
 
 
 def test_what_nobody_can_write_or_has_written_may_go() -> None:
     smaps = _smaps(
-        ("1000-3000 r--p 00000000 08:01 11    /lib/libm.so.6", 8, 0),
-        ("3000-4000 r-xp 00002000 08:01 11    /lib/with a space.so (deleted)", 4, 0),
-        ("4000-6000 r--p 00003000 08:01 11    /lib/relocated.so", 8, 4),
-        ("6000-7000 rw-p 00005000 08:01 11    /lib/libm.so.6", 4, 0),
-        ("7000-8000 r--s 00000000 08:01 12    /shared", 4, 0),
-        ("8000-9000 r--p 00000000 00:00 0 ", 4, 0),
-        ("9000-a000 r-xp 00000000 00:00 0     [vdso]", 4, 0),
+        ("1000-3000 r--p 00000000 08:01 11    /lib/libm.so.6", 8, 0, 0),
+        ("3000-4000 r-xp 00002000 08:01 11    /lib/with a space.so (deleted)", 4, 0, 0),
+        ("4000-6000 r--p 00003000 08:01 11    /lib/relocated.so", 8, 4, 0),
+        ("a000-c000 r--p 00003000 08:01 11    /lib/swapped.so", 8, 0, 4),
+        ("6000-7000 rw-p 00005000 08:01 11    /lib/libm.so.6", 4, 0, 0),
+        ("7000-8000 r--s 00000000 08:01 12    /shared", 4, 0, 0),
+        ("8000-9000 r--p 00000000 00:00 0 ", 4, 0, 0),
+        ("9000-a000 r-xp 00000000 00:00 0     [vdso]", 4, 0, 0),
     )
 
     assert list(unwritten(smaps)) == [Mapping(0x1000, 0x2000), Mapping(0x3000, 0x1000)]
