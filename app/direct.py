@@ -133,15 +133,19 @@ class Direct:
         await send({"type": "http.response.body", "body": response.body})
 
     def _request(self, scope: Scope, receive: Receive) -> Request:
-        """With its body, where that is here already. Raises PayloadTooLarge."""
+        """With its body, where that is here already."""
         whole = scope.get("extensions", {}).get(WHOLE)
         body = None if whole is None else whole["body"]()
         if body is None:
             return Request(scope, self._limited(scope, receive))
         if len(body) > self._limit:
-            raise too_large(self._limit)
+            return Request(scope, self._refused)
         scope[BODY] = body
         return Request(scope, receive)
+
+    async def _refused(self) -> Message:
+        """Of a body that is too long: told when it is read, as it is told of one that is still coming."""
+        raise too_large(self._limit)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Receives a body of at most so many bytes, in at most so many seconds."""

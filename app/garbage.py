@@ -15,10 +15,17 @@ from typing import NamedTuple
 #: a busy loop; requests leave hardly any cycles.
 YOUNG = 20_000
 
-#: In /proc/<pid>/smaps, part of a file that nobody can write to: its addresses, and what the kernel says of it.
-READ_ONLY = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ [1-9]\d* +/.*\n((?:[A-Z].*\n?)*)", re.MULTILINE)
-#: Pages of it that were written to all the same, in memory and in swap: a linker did so before it closed the door.
+#: In /proc/<pid>/smaps, the part of a library that nobody can write to: its addresses, and what the kernel says of it.
+LIBRARY = re.compile(
+    r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ [1-9]\d* +/.*\.so[.\d]*(?: \(deleted\))?\n((?:[A-Z].*\n?)*)",
+    re.MULTILINE,
+)
+#: Less than this many KiB in memory are no gain, and a library that is being loaded has less.
+LEAST = 1024
+#: Pages that were written to all the same, in memory and in swap, in KiB: a linker did so before it closed the door.
 WRITTEN = ("Anonymous", "Swap")
+#: The kernel's marks of a mapping that could once be written to, and of those that are no files in the usual sense.
+PECULIAR = {"ac", "ht", "io", "pf", "mm", "nr"}
 SMAPS = Path("/proc/self/smaps")
 
 
@@ -57,12 +64,15 @@ def put_aside() -> None:
     """
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
-        for mapping in unwritten(SMAPS.read_text(encoding="utf-8", errors="replace")):
+        for mapping in unwritten(SMAPS.read_bytes().decode(errors="replace")):
             libc.madvise(ctypes.c_void_p(mapping.address), ctypes.c_size_t(mapping.length), MADV_DONTNEED)
 
 
 def unwritten(smaps: str) -> Iterator[Mapping]:
-    """Those mappings of files that nobody can write to, or has: what was written is nowhere else."""
-    for first, last, facts in READ_ONLY.findall(smaps):
-        if all(re.search(rf"^{fact}: +0 kB$", facts, re.MULTILINE) for fact in WRITTEN):
+    """Those parts of libraries that nobody has ever written to, for what was written is nowhere else."""
+    for first, last, told in LIBRARY.findall(smaps):
+        kib = {name: int(number) for name, number in re.findall(r"^(\w+): +(\d+) kB$", told, re.MULTILINE)}
+        flags = re.search(r"^VmFlags: (.*)$", told, re.MULTILINE)
+        read = kib.get("Rss", 0) >= LEAST and all(kib.get(name) == 0 for name in WRITTEN)
+        if read and flags is not None and PECULIAR.isdisjoint(flags[1].split()):
             yield Mapping(int(first, 16), int(last, 16) - int(first, 16))

@@ -159,7 +159,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def _body(cycle: RequestResponseCycle) -> bytes | None:
-    """The body, where all of it has arrived, and only once; else None."""
+    """The body, where all of it has arrived, else None; who asks again, or receives, gets an empty one."""
     if cycle.more_body or cycle.disconnected:
         return None
     body, cycle.body = bytes(cycle.body), bytearray()

@@ -12,54 +12,73 @@ import pytest
 
 from app.garbage import SMAPS, Mapping, put_aside, unwritten
 
-PAGES = 64
+KIB = 2048
 
-FIELDS = """Size:                 {size} kB
-Rss:                  {size} kB
-Private_Dirty:         {dirty} kB
-Anonymous:             {dirty} kB
-Swap:                  {swapped} kB
-VmFlags: rd mr mw me
+FACTS = """Size:               2048 kB
+Rss:                {rss} kB
+Anonymous:          {anonymous} kB
+Swap:               {swap} kB
+VmFlags: rd ex mr mw me {flags}
 """
 
 
-def _smaps(*mappings: tuple[str, int, int, int]) -> str:
-    return "".join(f"{head}\n{FIELDS.format(size=size, dirty=d, swapped=s)}" for head, size, d, s in mappings)
-
-
-def test_what_nobody_can_write_or_has_written_may_go() -> None:
-    smaps = _smaps(
-        ("1000-3000 r--p 00000000 08:01 11    /lib/libm.so.6", 8, 0, 0),
-        ("3000-4000 r-xp 00002000 08:01 11    /lib/with a space.so (deleted)", 4, 0, 0),
-        ("4000-6000 r--p 00003000 08:01 11    /lib/relocated.so", 8, 4, 0),
-        ("a000-c000 r--p 00003000 08:01 11    /lib/swapped.so", 8, 0, 4),
-        ("6000-7000 rw-p 00005000 08:01 11    /lib/libm.so.6", 4, 0, 0),
-        ("7000-8000 r--s 00000000 08:01 12    /shared", 4, 0, 0),
-        ("8000-9000 r--p 00000000 00:00 0 ", 4, 0, 0),
-        ("9000-a000 r-xp 00000000 00:00 0     [vdso]", 4, 0, 0),
+def _smaps(head: str, rss: int = KIB, anonymous: int = 0, swap: int = 0, flags: str = "") -> str:
+    facts = FACTS.format(rss=rss, anonymous=anonymous, swap=swap, flags=flags)
+    return (
+        f"1000-3000 rw-p 00000000 08:01 11    /lib/libm.so.6\n{facts}{head}\n{facts}4000-5000 rw-p 0 00:00 0 \n{facts}"
     )
 
-    assert list(unwritten(smaps)) == [Mapping(0x1000, 0x2000), Mapping(0x3000, 0x1000)]
+
+CODE = "3000-4000 r-xp 00002000 08:01 11    /lib/libm.so.6"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [CODE, "3000-4000 r--p 00000000 08:01 11    /lib/libm.so", CODE.replace("libm", "with a space") + " (deleted)"],
+)
+def test_what_nobody_can_write_to_or_ever_could_may_go(head: str) -> None:
+    assert list(unwritten(_smaps(head))) == [Mapping(0x3000, 0x1000)]
+
+
+@pytest.mark.parametrize(
+    "smaps",
+    [
+        _smaps(CODE, anonymous=4),  # relocated
+        _smaps(CODE, swap=4),  # relocated, and swapped out since
+        _smaps(CODE, flags="ac"),  # could be written to once
+        _smaps(CODE, rss=1020),  # not worth it
+        _smaps(CODE, flags="ht"),
+        _smaps(CODE).replace("VmFlags", "Flags"),  # a kernel that does not say
+        _smaps(CODE).replace("Swap", "Sweep"),
+        _smaps(CODE.replace("r-xp", "r-xs")),
+        _smaps("3000-4000 r--p 00000000 08:01 12    /dev/shm/numbers"),
+        _smaps("3000-4000 r-xp 00000000 00:00 0     [vdso]"),
+        _smaps("3000-4000 r-xp 00000000 00:00 0 "),
+        "",
+    ],
+)
+def test_all_else_stays(smaps: str) -> None:
+    assert not list(unwritten(smaps))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_what_was_only_read_is_put_aside_and_found_again_and_what_was_written_stays(tmp_path: Path) -> None:
-    content = b"r" * PAGES * mmap.PAGESIZE
-    (tmp_path / "read").write_bytes(content)
-    (tmp_path / "written").write_bytes(content)
-    with (tmp_path / "read").open("rb") as read, (tmp_path / "written").open("rb") as written:
+    content = b"r" * 1024 * KIB
+    for name in ("read.so", "written.so"):
+        (tmp_path / name).write_bytes(content)
+    with (tmp_path / "read.so").open("rb") as read, (tmp_path / "written.so").open("rb") as written:
         library = mmap.mmap(read.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
         linked = mmap.mmap(written.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     linked[:3] = b"own"
     _protect(linked)
     assert library[:] == content
-    assert _resident("read") == len(content) // 1024
+    assert _resident("read.so") == KIB
 
     put_aside()
 
-    assert _resident("read") == 0
+    assert _resident("read.so") == 0
     assert library[:] == content
-    assert linked[:4] == b"ownr"
+    assert linked[:] == b"own" + content[3:]
 
 
 def _protect(linked: mmap.mmap) -> None:
