@@ -199,11 +199,11 @@ class Windows:
         # SLACK times the mean, or for BESIDE a window; what a batch has beyond that is left out at random.
         places = np.flatnonzero(kept)
         mean = max(float(sizes[self._sizes == bucket].mean()), 1.0)
-        room = kept.size if rng is None else min(int(SLACK * mean * len(windows)) + 1, kept.size)
-        if rng is not None and self._decisions is not None:
+        room = min(int(SLACK * mean * len(windows)) + 1, kept.size)
+        if self._decisions is not None:
             room = min(room, BESIDE * len(windows))
-        if rng is not None and len(places) > room:
-            places = rng.choice(places, room, replace=False)
+        if len(places) > room:
+            places = (rng or np.random.default_rng(0)).choice(places, room, replace=False)
         picked = np.full(room, -1, np.int32)
         picked[: len(places)] = places
         return {

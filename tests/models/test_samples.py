@@ -167,17 +167,23 @@ def test_windows_of_a_bucket_are_trimmed_alike_and_lose_nothing(shop: Dataset, l
     assert moves <= len(log.items)
 
 
-def test_few_moves_teach_beside_decisions_and_all_of_them_alone(
-    shop: Dataset, log: Log, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("learns", [True, False])
+def test_few_moves_are_compared_beside_decisions_and_nearly_all_of_them_alone(
+    shop: Dataset, log: Log, monkeypatch: pytest.MonkeyPatch, learns: bool
 ) -> None:
+    """Also where validation is measured, and there they are always the same."""
     monkeypatch.setattr(samples, "BESIDE", 2)
     moves = event_decisions(log)
     beside = Windows(log, exposure_decisions(shop, log), moves)
     alone = Windows(log, None, moves)
-    rng = np.random.default_rng(0)
     for windows, few in ((beside, True), (alone, False)):
-        for batch in windows.batches(16, rng):
+        compared = []
+        for batch in windows.batches(16, np.random.default_rng(0) if learns else None):
             assert (batch["picked"].size <= 2 * len(batch["items"])) is few
             real = batch["picked"][batch["picked"] >= 0]
             assert len(set(real)) == len(real)
             assert (batch["moves"].ravel()[real] != PAD).all()
+            compared.append(batch["picked"])
+        if not learns:
+            for before, batch in zip(compared, windows.batches(16), strict=True):
+                np.testing.assert_array_equal(batch["picked"], before)
