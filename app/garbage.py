@@ -37,7 +37,8 @@ class Mapping(NamedTuple):
 
 
 def settle() -> None:
-    """Take what start-up has made out of every later search; called once, when it is all there.
+    """Take what start-up has made out of every later search, and hold nothing that only it needed; called once, when
+    it is all there.
 
     TensorFlow, the model's graphs and the catalogue are hundreds of thousands of objects that stay. A search through
     them holds the interpreter, and every request in it.
@@ -59,8 +60,8 @@ def give_back() -> None:
 def put_aside() -> None:
     """Hold no page of a library until it is used again; it is then found where the system keeps files.
 
-    Importing TensorFlow and compiling read some 400 MiB of code and constants that serving never looks at. They would
-    count for this process as long as it lives (docs/performance.md). Where there is no /proc: nothing.
+    Importing TensorFlow and compiling read code and constants that serving never looks at. They would count for this
+    process as long as it lives (docs/performance.md). Where there is no /proc: nothing.
     """
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

@@ -196,7 +196,8 @@ class Windows:
         rows, kept = _draw(self._move_bounds[windows] * real[:, None], most, rng)  # [B, M]
         moves = self._moves.take(rows.ravel())
         # The rows of the batch that are moves, so that the catalogue is not compared with padding. There is room for
-        # SLACK times the mean, or for BESIDE a window; what a batch has beyond that is left out at random.
+        # SLACK times the mean, or for BESIDE a window; what a batch has beyond that is left out at random, without a
+        # generator always the same.
         places = np.flatnonzero(kept)
         mean = max(float(sizes[self._sizes == bucket].mean()), 1.0)
         room = min(int(SLACK * mean * len(windows)) + 1, kept.size)
