@@ -100,6 +100,57 @@ async def test_a_body_that_came_with_its_headers_is_there_at_once_and_another_is
         assert (await read(reader))[1] == b"-late"
 
 
+BIG = "0123456789" * 20_000  # three times what uvicorn lets pile up before it stops to read
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ([CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"], b"abcde"),
+        ([CHUNKED, b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n", b"\r\n"], b"abcde"),
+        ([request(BIG)], BIG.encode()),
+        ([request("hello", "Expect: 100-continue")], b"hello"),  # does not wait to be told
+        ([request("")], b""),
+    ],
+)
+async def test_a_body_arrives_however_it_is_sent_and_the_connection_is_kept(pieces: list[bytes], body: bytes) -> None:
+    seen: list[bytes] = []
+    waits = asyncio.Event()
+
+    async def gather(scope: Any, receive: Any, send: Any) -> None:
+        whole = scope["extensions"][WHOLE]
+        found = whole["body"]()
+        more = found is None
+        found = found or b""
+        while more:
+            waits.set()
+            message = await receive()
+            found, more = found + message["body"], message["more_body"]
+        seen.append(found)
+        await whole["answer"](200, [(b"content-length", b"5")], b"found")
+
+    async with connected(gather) as (reader, writer, _):
+        for _ in range(2):
+            waits.clear()
+            writer.write(pieces[0])
+            for piece in pieces[1:]:  # not before the first is known not to be all
+                await asyncio.wait_for(waits.wait(), 30)
+                writer.write(piece)
+            head, _ = await read(reader)
+            assert head.startswith(b"HTTP/1.1 200")  # nobody is told to go on who has sent all
+        assert seen == [body, body]
+
+
+async def test_who_waits_to_be_told_to_send_a_body_is_told() -> None:
+    async with connected() as (reader, writer, _):
+        asked = request("hello", "Expect: 100-continue")
+        writer.write(asked[:-5])
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(asked[-5:])
+        assert (await read(reader))[1] == b"hello"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
