@@ -245,14 +245,21 @@ def is_matrix(variable: Any) -> bool:
 def mean_losses(
     network: Network, losses: Losses, batches: Callable[[], Iterable[Arrays]], accelerator: Accelerator
 ) -> Callable[[], dict[str, float]]:
-    """A check for :meth:`Fit.run`: the mean of every loss over the batches, as ``val_<name>``."""
+    """A check for :meth:`Fit.run`: the mean of every loss over all rows of the batches, as ``val_<name>``.
+
+    However they are batched: a batch that has few amounts says little of them, and one that has none says nothing.
+    """
     forward = accelerator.step(lambda batch: losses(batch, False))
 
     def check() -> dict[str, float]:
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, float] = {}
+        rows: dict[str, float] = {}
         for batch in batches():
-            for name, value in forward(batch).items():
-                sums.setdefault(f"val_{name}", []).append(float(value))
-        return {name: float(np.mean(values)) for name, values in sums.items()}
+            found = forward(batch)
+            for name, count in network.rows_of(batch).items():
+                sums[name] = sums.get(name, 0.0) + count * float(found[name])
+                rows[name] = rows.get(name, 0.0) + count
+        means = {name: total / rows[name] if rows[name] else 0.0 for name, total in sums.items()}
+        return {"val_loss": float(network.total(means)), **{f"val_{name}": mean for name, mean in means.items()}}
 
     return check

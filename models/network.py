@@ -7,6 +7,7 @@ decision has its own visible prefix; serving is the case in which the prefix is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -124,8 +125,22 @@ class Network(keras.Model):  # type: ignore[misc]
             parts[name] = log_error(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
         moved = replace(past, prefix=batch["move_prefix"], since=batch["move_since"])
         parts["retrieval"] = self.retrieval_loss(moved, batch) if self.retrieval_weight else tf.zeros(())
-        heads = tf.add_n([parts[name] for name in (*targets, *self.contract.values)])
-        return {"loss": heads + self.retrieval_weight * parts["retrieval"], **parts}
+        return {"loss": self.total(parts), **parts}
+
+    def total(self, parts: Mapping[str, Any]) -> Any:
+        """What is minimised of losses by name: each head's, and a share of retrieval's, all of it where it is alone."""
+        heads = [value for name, value in parts.items() if name != "retrieval"]
+        return sum(heads) + (self.retrieval_weight if heads else 1.0) * parts["retrieval"]
+
+    def rows_of(self, batch: Arrays) -> dict[str, float]:
+        """The sum of weights that each loss of a batch is the mean over, by name."""
+        moves = batch["moves"].ravel()[np.maximum(batch["picked"], 0)]
+        rows = {"retrieval": float(((batch["picked"] >= 0) & (moves != PAD)).sum())}
+        if "weights" in batch:
+            rows |= dict(zip(self.contract.targets, batch["weights"].sum(axis=(0, 1)).tolist(), strict=True))
+            with np.errstate(invalid="ignore"):  # NaN: not known
+                rows |= dict(zip(self.contract.values, (batch["amounts"] > 0).sum(axis=(0, 1)).tolist(), strict=True))
+        return rows
 
     def past_of(self, batch: dict[str, Tensor], training: bool) -> Past:
         """The windows of a batch, encoded, and what each of its decisions sees of them."""
@@ -160,8 +175,8 @@ class Network(keras.Model):  # type: ignore[misc]
     def pretraining_losses(self, batch: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """The loss of predicting every next event's item, and nothing else."""
         moves = {"prefix": batch["move_prefix"], "since": batch["move_since"]}
-        loss = self.retrieval_loss(self.past_of(batch | moves, training), batch)
-        return {"loss": loss, "retrieval": loss}
+        parts = {"retrieval": self.retrieval_loss(self.past_of(batch | moves, training), batch)}
+        return {"loss": self.total(parts), **parts}
 
     def retrieval_loss(self, past: Past, batch: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of the next moves ``moves`` [B, M] at the flat places ``picked`` [R] (-1: none), scalar out.

@@ -172,7 +172,7 @@ class Windows:
         shape = (len(windows), rows.shape[1] * copies)
         drawn = np.zeros(shape, np.float32)
         if copies > 1:
-            asked, chosen = chosen, against(chosen, self._noise.draw(chosen, rng or np.random.default_rng(0)))
+            asked, chosen = chosen, against(chosen, self._noise.draw(chosen, _by(rng)))
             drawn = self._noise.odds(asked, chosen.items.reshape(-1, copies)).reshape(shape)
         kept = np.repeat(kept, copies, axis=1)
         return {
@@ -204,7 +204,7 @@ class Windows:
         if self._decisions is not None:
             room = min(room, BESIDE * len(windows))
         if len(places) > room:
-            places = (rng or np.random.default_rng(0)).choice(places, room, replace=False)
+            places = _by(rng).choice(places, room, replace=False)
         picked = np.full(room, -1, np.int32)
         picked[: len(places)] = places
         return {
@@ -227,6 +227,11 @@ def bucket_of(events: Rows, length: int) -> Rows:
     powers = 8 * 2 ** np.arange(16)
     sizes = np.append(powers[powers < length], length)
     return sizes[np.searchsorted(sizes, events)]
+
+
+def _by(rng: np.random.Generator | None) -> np.random.Generator:
+    """What to draw by; without one, as for validation, the draws are the same each time."""
+    return rng or np.random.default_rng(0)
 
 
 def _draw(bounds: Rows, width: int, rng: np.random.Generator | None) -> tuple[Rows, Bools]:

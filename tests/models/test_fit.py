@@ -55,6 +55,18 @@ def test_training_lowers_the_loss_and_notes_every_figure(log: Log, windows: Wind
     assert {"loss", "val_click", "seconds", "learning_rate"} <= set(history)
 
 
+def test_validation_is_the_mean_over_rows_however_they_are_batched(log: Log, windows: Windows) -> None:
+    """Few decisions have an amount: a mean of the means of small batches would count each of them as another number."""
+    loop = fit(log, Schedule())
+    found = []
+    for size in (1, 4, 64):
+        check = mean_losses(loop.network, loop.losses, lambda size=size: windows.batches(size), loop.accelerator)  # type: ignore[misc]
+        found.append([check()[f"val_{name}"] for name in (*log.contract.targets, *log.contract.values)])
+    assert all(value > 0 for value in found[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
 def test_the_best_weights_are_kept_and_cooling_down_begins_when_nothing_improves(log: Log, windows: Windows) -> None:
     loop = fit(log, Schedule(epochs=50, patience=1, minutes=5))
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
