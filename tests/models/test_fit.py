@@ -45,13 +45,13 @@ def test_the_penalty_on_tables_is_that_of_their_prior() -> None:
 
 
 def test_training_lowers_the_loss_and_notes_every_figure(log: Log, windows: Windows) -> None:
-    loop = fit(log, Schedule(epochs=3, learning_rate=3e-3), xla=True)
+    loop = fit(log, Schedule(epochs=8, learning_rate=3e-3), xla=True)
     check = mean_losses(loop.network, loop.losses, lambda: windows.batches(32), loop.accelerator)
     before = check()["val_loss"]
     history = loop.run(lambda: windows.batches(32, np.random.default_rng(0)), len(windows.plan(32)), check)
     assert check()["val_loss"] == pytest.approx(min(history["val_loss"]), rel=1e-4)
-    assert min(history["val_loss"]) < 0.9 * before
-    assert {len(values) for values in history.values()} == {3}
+    assert min(history["val_loss"]) < 0.6 * before
+    assert {len(values) for values in history.values()} == {8}
     assert {"loss", "val_click", "seconds", "learning_rate"} <= set(history)
 
 
