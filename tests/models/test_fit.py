@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,8 +61,8 @@ def test_validation_is_the_mean_over_rows_however_they_are_batched(log: Log, win
     loop = fit(log, Schedule())
     found = []
     for size in (1, 4, 64):
-        check = mean_losses(loop.network, loop.losses, lambda size=size: windows.batches(size), loop.accelerator)  # type: ignore[misc]
-        found.append([check()[f"val_{name}"] for name in (*log.contract.targets, *log.contract.values)])
+        means = mean_losses(loop.network, loop.losses, partial(windows.batches, size), loop.accelerator)()
+        found.append([means[f"val_{name}"] for name in (*log.contract.targets, *log.contract.values)])
     assert all(value > 0 for value in found[0])
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)
