@@ -13,7 +13,10 @@ from app.mongo import Database, Document, insert_new
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One event as it is stored; ``at`` is aware of its time zone and kept to the millisecond."""
+    """One event as it is stored; ``at`` is aware of its time zone and kept to the millisecond.
+
+    ``exposed`` are the items that the user was shown since the event before, oldest first.
+    """
 
     event_id: str
     user_id: str
@@ -23,6 +26,7 @@ class StoredEvent:
     value: float | None = None
     request_id: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    exposed: Sequence[str] = ()
 
     def to_document(self) -> Document:
         """The document in the collection ``events``; what an event does not have is left out."""
@@ -39,6 +43,8 @@ class StoredEvent:
             document["request_id"] = self.request_id
         if self.context:
             document["context"] = dict(self.context)
+        if self.exposed:
+            document["exposed"] = list(self.exposed)
         return document
 
 

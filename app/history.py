@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from math import isfinite
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -24,6 +25,8 @@ COUNT_LIMIT = 10_000
 TOGETHER, ROUNDS = 8, 4
 #: What is read of an event, and its field there; in columns, for a list of each costs a third of a list of documents.
 COLUMNS = {"id": "_id", "item_id": "item_id", "type": "type", "at": "at", "value": "value"}
+#: With what was shown before it, where the model learned from that.
+EXPOSING = {**COLUMNS, "exposed": "exposed"}
 #: Where times begin; naive, as the dates of events are read.
 EPOCH = datetime(1970, 1, 1)
 
@@ -60,6 +63,7 @@ class _Event:
     type: str
     at: Annotated[AwareDatetime, Strict()]
     value: FiniteFloat | None = None
+    exposed: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class _Question(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The COLUMNS of the newest events, newest first, the number of all, and the user."""
+    """The columns of the newest events, newest first, the number of all, and the user."""
 
     columns: Mapping[str, list[Any]]
     total: int
@@ -86,10 +90,18 @@ class MongoHistory:
     """Histories in MongoDB, read from the primary, so that an acknowledged event is in every later read.
 
     Documents that cannot be read are left out and told to ``on_unreadable``. Reads go through ``guard``, those of many
-    users by one command: while one reads, others gather.
+    users by one command: while one reads, others gather. ``exposed`` says whether to read what was shown before events.
     """
 
-    def __init__(self, database: Database, on_unreadable: OnUnreadable = ignore, guard: Guard = unguarded) -> None:
+    def __init__(
+        self,
+        database: Database,
+        on_unreadable: OnUnreadable = ignore,
+        guard: Guard = unguarded,
+        *,
+        exposed: bool = False,
+    ) -> None:
+        self._columns = EXPOSING if exposed else COLUMNS
         self._guard = guard
         self._database = blocking(database, aware=False)
         self._event_reader = Reader("events", _Event, on_unreadable)
@@ -125,32 +137,37 @@ class MongoHistory:
         """What is found of each, by one command where no history is long. Runs in a thread."""
         limit = max(question.limit for question in asked)
         seen = max(2 * limit, 1)
-        pipeline = everything({question.user_id for question in asked}, limit, seen)
+        pipeline = everything({question.user_id for question in asked}, limit, seen, self._columns)
         by_user = {document["_id"]: document for document in self._database.aggregate(pipeline)}
         return [self._found(question, by_user[question.user_id], seen) for question in asked]
 
     def _found(self, question: _Question, document: Document, seen: int) -> _Found:
         user = next(iter(document["users"]), None)
         if not document["events"]:
-            return _Found({name: [] for name in COLUMNS}, 0, user)
+            return _Found({name: [] for name in self._columns}, 0, user)
         (events,) = document["events"]
         total = events["total"]
         if total == seen:
             # Not of the same moment: an event erased meanwhile must not make the part larger than the whole.
             found = self._database["events"].count_documents({"user_id": question.user_id}, limit=COUNT_LIMIT)
             total = max(total, found)
-        return _Found({name: events[name][: question.limit] for name in COLUMNS}, min(total, COUNT_LIMIT), user)
+        columns = {name: events[name][: question.limit] for name in self._columns}
+        return _Found(columns, min(total, COUNT_LIMIT), user)
 
     def _oldest_first(self, columns: Mapping[str, list[Any]]) -> list[Event]:
         """The events of columns. Where all are as we write them, nothing else is checked; else the reader does it."""
-        _, items, kinds, times, values = (columns[name][::-1] for name in COLUMNS)
-        ordinary = {*map(type, items), *map(type, kinds)} <= {str} and {*map(type, times)} <= {datetime}
+        _, items, kinds, times, values, *rest = (column[::-1] for column in columns.values())
+        exposed = [shown or () for shown in rest[0]] if rest else [()] * len(items)
+        shown = chain.from_iterable(exposed) if {*map(type, exposed)} <= {list, tuple} else (None,)
+        ordinary = {*map(type, items), *map(type, kinds), *map(type, shown)} <= {str}
+        ordinary = ordinary and {*map(type, times)} <= {datetime}
         if ordinary and all(value is None or (type(value) is float and isfinite(value)) for value in values):
-            return list(map(Event, items, kinds, [(at - EPOCH).total_seconds() for at in times], values))
-        rows = zip(*(columns[name][::-1] for name in COLUMNS), strict=True)
+            return list(map(Event, items, kinds, [(at - EPOCH).total_seconds() for at in times], values, exposed))
+        rows = zip(*(column[::-1] for column in columns.values()), strict=True)
+        names = [self._columns[name] for name in columns]
         return [
-            Event(event.item_id, event.type, event.at.timestamp(), event.value)
-            for event in self._event_reader.read(_aware(dict(zip(COLUMNS.values(), row, strict=True))) for row in rows)
+            Event(event.item_id, event.type, event.at.timestamp(), event.value, event.exposed or ())
+            for event in self._event_reader.read(_aware(dict(zip(names, row, strict=True))) for row in rows)
         ]
 
 
@@ -161,21 +178,21 @@ def _aware(document: Mapping[str, Any]) -> Document:
     }
 
 
-def everything(user_ids: Iterable[str], limit: int, seen: int) -> list[Document]:
+def everything(user_ids: Iterable[str], limit: int, seen: int, fields: Mapping[str, str] = COLUMNS) -> list[Document]:
     """A pipeline on the database that gives a document a user, ``_id`` theirs: in ``events`` one, or none for a user
-    without, with the number of the newest ``seen`` events and the COLUMNS of the newest ``limit``; and what is in
-    ``users``.
+    without, with the number of the newest ``seen`` events and ``fields``, by name, of the newest ``limit``; and what is
+    in ``users``.
 
     A command costs us more than what it asks for, so there is one. It looks at more events than it gives, so that most
     histories need no other to be counted, but not at all of them: to count thousands takes the index alone. Each user's
     events are found by the index of :data:`app.mongo.EVENT_INDEX`, in whose order they are.
     """
-    columns = {name: {"$push": {"$ifNull": [f"${field}", None]}} for name, field in COLUMNS.items()}
+    columns = {name: {"$push": {"$ifNull": [f"${field}", None]}} for name, field in fields.items()}
     newest = [
         {"$sort": {"at": -1, "_id": -1}},
         {"$limit": seen},
         {"$group": {"_id": None, "total": {"$sum": 1}, **columns}},
-        {"$project": {"total": True} | {name: {"$slice": [f"${name}", max(limit, 1)]} for name in COLUMNS}},
+        {"$project": {"total": True} | {name: {"$slice": [f"${name}", max(limit, 1)]} for name in fields}},
     ]
     return [
         {"$documents": [{"_id": {"$literal": user_id}} for user_id in user_ids]},  # or an id could be an expression

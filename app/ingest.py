@@ -17,7 +17,7 @@ from app.metrics import Metrics
 from app.pseudonyms import Alias, same
 from app.schemas import EventIn, EventsRequest
 from app.states import States
-from models.contract import Contract
+from models.contract import EXPOSURES, Contract
 
 #: Seconds an event may lie ahead of our clock: clocks differ, but not by more.
 MAX_AHEAD = 300.0
@@ -160,7 +160,8 @@ class Ingest:
 
 
 def _stored(event: EventIn, now: datetime, user_id: str) -> StoredEvent:
-    """The event as it is stored, under the user's stored id. MongoDB keeps milliseconds."""
+    """The event as it is stored, under the user's stored id. MongoDB keeps milliseconds; of what was shown we keep what
+    a model can take."""
     return StoredEvent(
         event_id=event.event_id,
         user_id=user_id,
@@ -170,4 +171,5 @@ def _stored(event: EventIn, now: datetime, user_id: str) -> StoredEvent:
         value=event.value,
         request_id=event.request_id,
         context=event.context or {},
+        exposed=tuple(event.exposed[-EXPOSURES:]),
     )

@@ -111,7 +111,9 @@ async def open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Stat
             raise StartupError("MongoDB stopped answering while the catalogue was read; start it again.") from error
         alias = alias_of(settings)
         users = Users(stores.database, erasures, states, alias)
-        visitors = Visitors(MongoHistory(stores.database, metrics.left_out, guard), states, model, metrics, alias)
+        exposed = model.artifact.contract.exposed > 0
+        history = MongoHistory(stores.database, metrics.left_out, guard, exposed=exposed)
+        visitors = Visitors(history, states, model, metrics, alias)
         health = Health({"cache": cache.ping, "history": stores.ping}, check_model=model.check)
         stack.enter_context(draining(health, settings.drain_seconds))
         _announce(model, metrics)

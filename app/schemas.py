@@ -16,6 +16,17 @@ MAX_CONTEXT_FIELDS = 32
 MAX_SESSION = 200
 MAX_EVENTS = 1000
 MAX_QUESTIONS = 200
+MAX_EXPOSED = 200
+
+Exposed = Annotated[
+    list[Id],
+    Field(
+        max_length=MAX_EXPOSED,
+        fail_fast=True,
+        description="The items this user was shown since the event before, in the order in which they were shown; the "
+        "newest few count. A model that learned from exposures tells by it what a user passed over.",
+    ),
+]
 
 
 class Wire(BaseModel):
@@ -53,6 +64,7 @@ class SessionEvent(Wire):
     item_id: Id
     at: Time | None = Field(default=None, description="When; the time of the request, if left out.")
     value: Number | None = Field(default=None, description="What the behaviour carries: an amount, a rating.")
+    exposed: Exposed = Field(default_factory=list)
 
 
 class Price(Wire):
@@ -177,6 +189,7 @@ class EventIn(Wire):
     value: Number | None = Field(default=None, description="What the behaviour carries: an amount, a rating.")
     request_id: ShortId | None = Field(default=None, description="The `request_id` of the prediction that led to it.")
     context: dict[FieldName, Scalar] | None = Field(default=None, max_length=MAX_CONTEXT_FIELDS)
+    exposed: Exposed = Field(default_factory=list)
 
 
 class UserRequest(Wire):
@@ -205,6 +218,7 @@ class EventsRequest(Wire):
                             "type": "purchase",
                             "value": 19.9,
                             "context": {"device": "mobile"},
+                            "exposed": ["i3", "i7", "i9"],
                         }
                     ]
                 }

@@ -131,7 +131,9 @@ class Visitors:
                 if lookup is not None and lookup.state is not None:
                     return self._cached(lookup.state)
         session = [
-            Event(event.item_id, event.type, now if event.at is None else event.at.timestamp(), event.value)
+            Event(
+                event.item_id, event.type, now if event.at is None else event.at.timestamp(), event.value, event.exposed
+            )
             for event in request.session or ()
         ]
         events = sorted([*record.events, *session], key=lambda event: event.at)

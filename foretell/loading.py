@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pymongo
 from pymongo import WriteConcern
@@ -19,7 +20,9 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from app.event_store import StoredEvent
 from app.mongo import EVENT_INDEX, Document, taken
 from app.pseudonyms import Alias, same
+from models.contract import EXPOSURES
 from models.datasets.dataset import Dataset
+from models.exposures import exposures_before
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,7 +58,7 @@ def load_dataset(
     key: str | None = None,
     alias: Alias = same,
 ) -> Loaded:
-    """Insert events, items and users, and create the index that histories are read by. Exposures stay on disk.
+    """Insert events, with what was shown before them, items and users, and create the index that histories are read by.
 
     Args:
         dataset: a data set, or its folder.
@@ -131,7 +134,8 @@ def _insert_all(
     store: Database[Document], dataset: Dataset, limit: int | None, alias: Alias, progress: Progress
 ) -> dict[str, int]:
     users = dataset.users if limit is None else dataset.users.head(limit)
-    events = dataset.events if limit is None else dataset.events.join(users, on="user_id", how="semi")
+    events = _with_exposed(dataset)
+    events = events if limit is None else events.join(users, on="user_id", how="semi", maintain_order="left")
     sources: list[tuple[str, pl.DataFrame, Callable[[Document], Document]]] = [
         ("items", dataset.items, _item),
         ("users", users, partial(_user, alias)),
@@ -144,6 +148,19 @@ def _insert_all(
             done += len(batch)
             progress(name, done, len(frame))
     return {name: len(frame) for name, frame, _ in sources}
+
+
+def _with_exposed(dataset: Dataset) -> pl.DataFrame:
+    """The events with ``exposed``: the newest items that their user was shown since the event before, or null."""
+    if dataset.exposures is None:
+        return dataset.events.with_columns(exposed=pl.lit(None, pl.List(pl.String)))
+    start, end = exposures_before(dataset.events, dataset.exposures).T
+    counts = np.minimum(end - start, EXPOSURES)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    place = end[owner] - np.cumsum(counts)[owner] + np.arange(len(owner))
+    shown = {"row": owner, "exposed": dataset.exposures["item_id"].gather(place)}
+    lists = pl.DataFrame(shown, schema_overrides={"row": pl.UInt32}).group_by("row", maintain_order=True).agg("exposed")
+    return dataset.events.with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
 
 
 def _batches(frame: pl.DataFrame, convert: Callable[[Document], Document]) -> Iterator[list[Document]]:
@@ -162,7 +179,8 @@ def _insert(collection: Collection[Document], documents: list[Document]) -> None
 def _event(alias: Alias, row: Document) -> Document:
     names = ("event_id", "item_id", "type", "at", "value", "request_id")
     known = {name: row[name] for name in names}
-    event = StoredEvent(**known, user_id=alias(row["user_id"]), context=_prefixed(row, "context_"))
+    exposed = row["exposed"] or ()
+    event = StoredEvent(**known, user_id=alias(row["user_id"]), context=_prefixed(row, "context_"), exposed=exposed)
     return event.to_document()
 
 

@@ -15,8 +15,9 @@ from foretell.loading import load_dataset, loaded_key
 
 #: The catalogue is the one the shipped model knows; the customers are others than it was trained on.
 SIZE: dict[str, Any] = {"seed": 11, "users": 300, "items": 5_000, "events": 150_000}
-#: Tells this shop from other data in the same database.
-KEY = "demo " + " ".join(f"{name}={number}" for name, number in SIZE.items())
+#: Tells this shop from other data in the same database, and from the demo's shops of before, which knew no exposures.
+DEMO = "demo "
+KEY = f"{DEMO}exposures " + " ".join(f"{name}={number}" for name, number in SIZE.items())
 #: A customer with about so many events shows well: enough to know them, few enough to see one more.
 EVENTS = 30
 
@@ -43,15 +44,17 @@ def open_shop(mongo_url: str, database: str, rest: Callable[[], None] = lambda: 
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url, serverSelectionTimeoutMS=5000)
     with client:
         meta = client[database]["meta"]
-        known = meta.find_one({"_id": "shopper"}) if loaded_key(mongo_url, database) == KEY else None
+        held = loaded_key(mongo_url, database) or ""
+        known = meta.find_one({"_id": "shopper"}) if held == KEY else None
         if known is None:  # not loaded, or cut short after the load: then only the shopper is found again
-            shopper = _make_and_load(mongo_url, database, rest, alias)
+            older = held.startswith(DEMO) and held != KEY
+            shopper = _make_and_load(mongo_url, database, rest, alias, replace=older)
             known = {"_id": "shopper", "user_id": shopper.user_id, "items": list(shopper.items)}
             meta.replace_one({"_id": "shopper"}, known, upsert=True)
     return Shopper(known["user_id"], tuple(known["items"]))
 
 
-def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None], alias: Alias) -> Shopper:
+def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None], alias: Alias, *, replace: bool) -> Shopper:
     from models.datasets.dataset import rebase
     from models.datasets.storefront import simulate
 
@@ -68,5 +71,5 @@ def _make_and_load(mongo_url: str, database: str, rest: Callable[[], None], alia
             bar.update(task, description=f"load {what}", completed=done, total=total)
             rest()
 
-        load_dataset(shop, mongo_url, database, advance, key=KEY, alias=alias)
+        load_dataset(shop, mongo_url, database, advance, key=KEY, alias=alias, replace=replace)
     return Shopper(user_id, tuple(dict.fromkeys(seen[::-1]))[:2])

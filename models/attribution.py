@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from models.contract import FIRST, GAP_BUCKETS, PAD, POPULARITY, UNKNOWN, Contract, Field
 from models.matches import pack_tail, unpack_tail
-from models.network import Network
+from models.network import Network, mean_vector
 from models.past import Candidates, Catalogue, Events, Past
 
 Tensor = Any
@@ -120,12 +120,16 @@ class Attribution:
         """States [S, n, width] and lengths [S] of histories that lack all events but those of ``known`` bool [S, n]."""
         order = tf.argsort(tf.cast(known, tf.int32), axis=1, stable=True)  # what is left keeps its order, to the right
         present = tf.gather(known, order, batch_dims=1)
-        items, types, _, values, ages = (
-            tf.where(present, tf.gather(column, order), tf.zeros([], column.dtype)) for column in history
-        )
-        gaps = regap(history.gaps, order, present)
-        vectors = tf.gather(self.catalogue.vectors, items)
-        state = self.network.encode(Events(items, types, gaps, values, ages), vectors)
+
+        def left(column: Tensor) -> Tensor:
+            """The rows [S, n, ...] of the events that are left, of those of all [n, ...]; zeros below."""
+            real = tf.reshape(present, tf.concat([tf.shape(present), tf.ones([len(column.shape) - 1], tf.int32)], 0))
+            return tf.where(real, tf.gather(column, order), tf.zeros([], column.dtype))
+
+        events = Events(*map(left, history))._replace(gaps=regap(history.gaps, order, present))
+        vectors = tf.gather(self.catalogue.vectors, events.items)
+        shown = left(mean_vector(tf.gather(self.catalogue.vectors, history.exposed), history.exposed))
+        state = self.network.encode(events, vectors, shown)
         state *= tf.cast(present, tf.float32)[..., None]
         state = tf.cast(tf.cast(state, self.contract.state_dtype), tf.float32)  # as exact as a served state
         return state, tf.reduce_sum(tf.cast(known, tf.int32), axis=1)
@@ -153,9 +157,9 @@ class Attribution:
         table = tf.concat([self.catalogue.categories, tf.reshape(categories, [rows * copies, levels])], axis=0)
         strangers = tf.shape(self.catalogue.categories)[0] + tf.range(rows * copies)  # [S * C]
         state = tf.repeat(state, copies, axis=0)
-        items, types, ages = unpack_tail(state)
+        items, types, ages, exposures = unpack_tail(state)
         same = (items == tf.tile(own, [rows])[:, None]) & tf.repeat(known[:, 0, 0], copies, axis=0)
-        tail = pack_tail(tf.where(same, strangers[:, None], items), types, ages)
+        tail = pack_tail(tf.where(same, strangers[:, None], items), types, ages, exposures)
         state = tf.concat([state[..., : -tail.shape[-1]], tail], axis=-1)
         vectors, numbers = (tf.reshape(part, [-1, 1, part.shape[-1]]) for part in (vectors, numbers))
         candidates = Candidates(strangers[:, None], vectors, numbers, None, tf.reshape(learned, [-1, 1]))

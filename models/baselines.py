@@ -49,9 +49,9 @@ class Yardstick(Network):
         """The numbers alone [..., 3]: nothing is learned about single items."""
         return numbers
 
-    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
+    def encode(self, events: Events, vectors: Tensor, shown: Tensor, training: bool = False) -> Tensor:
         """The events themselves [B, L, STATE_TAIL]."""
-        return pack_tail(events.items, events.types, events.ages)
+        return pack_tail(events.items, events.types, events.ages, events.exposures)
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """One function of the features, [B, D, targets + values]."""
@@ -69,12 +69,12 @@ class Yardstick(Network):
         weights = tf.constant([contract.objective[name] for name in contract.targets], tf.float32)
 
         def one(inputs: tuple[Tensor, ...]) -> Tensor:
-            items, types, ages, valid, scene = inputs
-            features = catalogue_features(contract, items, types, ages, valid, catalogue)  # [V, K]
+            items, types, ages, valid, exposures, scene = inputs
+            features = catalogue_features(contract, items, types, ages, valid, exposures, catalogue)  # [V, K]
             logits = self.judge(features, scene[None])
             return tf.linalg.matvec(tf.sigmoid(logits[:, : len(contract.targets)]), weights)
 
-        inputs = (*past.events, past.ages[:, 0], past.valid, context)
+        inputs = (*past.events, past.ages[:, 0], past.valid, past.exposures, context)
         return tf.map_fn(one, inputs, fn_output_signature=tf.float32, parallel_iterations=1)
 
 

@@ -1,11 +1,11 @@
 """The behaviour Transformer, whole on one page.
 
 A history is a causal Transformer over events (:mod:`models.encoder`); every event is its item's vector plus type, time
-gap and value. Distance enters attention as a learned bias, never as an absolute slot, so that what a window teaches
-about its k-th event holds for the k-th event from the end of any history. A candidate attends to the encoded history
-(with an empty slot to look at when nothing fits), meets it and the context in products of all degrees and exact match
-features (:mod:`models.interactions`), and leaves as one logit a target and one log of a middle size a value. The same
-state, through ``query``, retrieves from the catalogue.
+gap, value and what was shown before it. Distance enters attention as a learned bias, never as an absolute slot, so that
+what a window teaches about its k-th event holds for the k-th event from the end of any history. A candidate attends to
+the encoded history (with an empty slot to look at when nothing fits), meets it and the context in products of all
+degrees and exact match features (:mod:`models.interactions`), and leaves as one logit a target and one log of a middle
+size a value. The same state, through ``query``, retrieves from the catalogue.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class Behaviour(Network):
         self.type_table = embedding(FIRST + len(contract.behaviours), width)
         self.gap_table = embedding(GAP_BUCKETS, width)
         self.value_layer = keras.layers.Dense(width, use_bias=False)
+        if contract.exposed:
+            self.shown_layer = keras.layers.Dense(width, use_bias=False)
+            self.exposures_layer = keras.layers.Dense(width, use_bias=False)
         self.context_tables = [embedding(field.size, width) for field in contract.fields]
         self.encoder = Encoder(config.encoder, length, config.precision)
         self.candidate_attention = Attention(width, config.encoder.heads, length)
@@ -105,8 +108,9 @@ class Behaviour(Network):
         self.copy_age = self.add_weight(
             name="copy_age", shape=(GAP_BUCKETS, FIRST + len(contract.behaviours)), initializer="zeros"
         )
-        totals = total_width(len(contract.behaviours))
-        matches = match_width(len(contract.behaviours), len(contract.category_sizes)) - totals
+        behaviours, exposed = len(contract.behaviours), contract.exposed > 0
+        totals = total_width(behaviours, exposed)
+        matches = match_width(behaviours, len(contract.category_sizes), exposed) - totals
         self.standardise = Standardise(matches + ITEM_NUMBERS + AFFINITIES)
         self.standardise_totals = Standardise(totals)
         self.interactions = Interactions(
@@ -131,16 +135,20 @@ class Behaviour(Network):
         vectors = self.id_table(rows) + self.number_layer(numbers[..., :POPULARITY])
         return tf.add_n([vectors, *(table(categories[..., i]) for i, table in enumerate(self.category_tables))])
 
-    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
+    def encode(self, events: Events, vectors: Tensor, shown: Tensor, training: bool = False) -> Tensor:
         """Causal Transformer over the events [B, L] -> state [B, L, W + STATE_TAIL]."""
+        scale, exposures = self.config.encoder.width**0.5, events.exposures
         x = (
-            vectors * self.config.encoder.width**0.5
+            vectors * scale
             + self.type_table(events.types)
             + self.gap_table(events.gaps)
             + self.value_layer(events.values[..., None])
         )
+        if self.contract.exposed:
+            many = tf.math.log1p(tf.cast(exposures, tf.float32))[..., None]
+            x += self.shown_layer(shown * scale) + self.exposures_layer(many)
         rows = self.encoder(x, events.items != PAD, training=training)
-        return tf.concat([rows, pack_tail(events.items, events.types, events.ages)], axis=-1)
+        return tf.concat([rows, pack_tail(events.items, events.types, events.ages, exposures)], axis=-1)
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
         """Logits [B, D, targets + values]: attention pooling, products, match features and context, interacting.
@@ -150,9 +158,9 @@ class Behaviour(Network):
         items, vectors, numbers, context, learned = candidates
         scale = self.config.encoder.width**0.5  # as in encode: tables hold small numbers, features have unit scale
         fields = [scale * table(context[..., i]) for i, table in enumerate(self.context_tables)]  # F of [B, D or 1, W]
-        matches, totals = match_parts(
-            *past.events, past.ages, past.visible, items, categories, len(self.contract.behaviours)
-        )
+        history, behaviours = (*past.events, past.ages, past.visible), len(self.contract.behaviours)
+        exposures = past.exposures if self.contract.exposed else None
+        matches, totals = match_parts(*history, items, categories, behaviours, exposures)
         facts = tf.concat([matches, numbers, self.affinity(past, candidates)], axis=-1)
         if training:
             real = items != PAD

@@ -28,12 +28,19 @@ FIRST = 2
 #: or more shares the last bucket but ten; 2**30 seconds are 34 years).
 GAP_BUCKETS = 32
 
-#: Every row of a state ends with four numbers: the event's age in hours when the newest event happened, its type id,
-#: then its item id as ``high * ITEM_BASE + low``. float16 holds the last three exactly, so a state knows which items it
-#: has seen, for up to ITEM_BASE**2 items; and the age to a two-thousandth, up to OLDEST (nearly seven years).
+#: Every row of a state ends with four numbers: the event's age in hours when the newest event happened; how many items
+#: had been shown before it and its type id, as ``exposures * TYPE_BASE + type``; then its item id as
+#: ``high * ITEM_BASE + low``. float16 holds the last three exactly, so a state knows which items it has seen, for up to
+#: ITEM_BASE**2 items; and the age to a two-thousandth, up to OLDEST (nearly seven years).
 STATE_TAIL = 4
+TYPE_BASE = 32
 ITEM_BASE = 2048
 OLDEST = 60_000.0
+
+#: Of the items that a user was shown since the event before, a history names the newest EXPOSED (two pages of ten), and
+#: counts up to EXPOSURES.
+EXPOSED = 20
+EXPOSURES = ITEM_BASE // TYPE_BASE - 1
 
 #: Numbers in an item's content: standardised log price, whether the price is known, scaled log popularity.
 ITEM_NUMBERS = 3
@@ -103,6 +110,7 @@ class Contract:
             ``sampled candidates`` (no exposures in the data: each event against ``negatives`` random items).
         negatives: random items for each event, where probability_of is ``sampled candidates``.
         repeats: whether people come back to an item; where nobody does, retrieval has nothing to copy from a history.
+        exposed: items shown before each event that a history names (E), 0 where nobody recorded what was shown.
     """
 
     behaviours: tuple[Behaviour, ...]
@@ -119,6 +127,7 @@ class Contract:
     probability_of: Literal["exposure", "sampled candidates"] = "exposure"
     negatives: int = 0
     repeats: bool = True
+    exposed: int = 0
     pad_side: Literal["left"] = "left"
 
     @property
@@ -161,6 +170,9 @@ class Contract:
         pairs = TensorSpec("float32", (None, None))
         whole, real = (TensorSpec(dtype, (None, self.history_length)) for dtype in ("int32", "float32"))
         history = {"items": whole, "types": whole, "gaps": whole, "values": real, "ages": real}
+        if self.exposed:
+            named = TensorSpec("int32", (None, self.history_length, self.exposed))
+            history |= {"exposed": named, "exposures": whole}
         since = ("since", TensorSpec("float32", (None,)))
         candidates = ("candidates", TensorSpec("int32", (None, None)))
         parts = {"events": length, "context": len(self.fields), "attributes": len(self.attributes)}
@@ -208,8 +220,12 @@ class Contract:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for the manifest; :meth:`from_json` reads it back."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """A plain dictionary for the manifest; :meth:`from_json` reads it back.
+
+        Without exposures it does not mention them: it is, fingerprint and all, as it was before there were any.
+        """
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data if self.exposed else {name: value for name, value in data.items() if name != "exposed"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:

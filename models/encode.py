@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import FIRST, GAP_BUCKETS, ITEM_BASE, OLDEST, PAD, STATE_TAIL, Contract
+from models.contract import EXPOSURES, FIRST, GAP_BUCKETS, ITEM_BASE, OLDEST, PAD, STATE_TAIL, TYPE_BASE, Contract
 from models.vocabulary import Ids, Vocabulary
 
 Arrays = dict[str, NDArray[Any]]
@@ -24,12 +24,14 @@ POPULARITY_SCALE = 10.0
 
 
 class Event(NamedTuple):
-    """One thing a user did: ``at`` in seconds since 1970 UTC, ``value`` as its behaviour defines it."""
+    """One thing a user did: ``at`` in seconds since 1970 UTC, ``value`` as its behaviour defines it, and the ids of the
+    items that were ``exposed`` to the user since the event before, oldest first."""
 
     item_id: str
     type: str
     at: float
     value: float | None = None
+    exposed: Sequence[str] = ()
 
 
 class Moment(NamedTuple):
@@ -42,15 +44,32 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A user's events as columns, oldest first, each of shape [n]; ``values`` are NaN where an event carries none."""
+    """A user's events as columns, oldest first, each of shape [n]; ``values`` are NaN where an event carries none.
+
+    ``exposed`` [n, E] are the newest items that the user was shown before each event, padded on the left, and
+    ``exposures`` says how many there were, at most EXPOSURES.
+    """
 
     items: Ids
     types: Ids
     at: NDArray[np.float64]
     values: NDArray[np.float32]
+    exposed: Ids
+    exposures: Ids
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def take(self, index: Any) -> History:
+        """The events at ``index`` (a slice, positions or a mask)."""
+        return History(
+            items=self.items[index],
+            types=self.types[index],
+            at=self.at[index],
+            values=self.values[index],
+            exposed=self.exposed[index],
+            exposures=self.exposures[index],
+        )
 
     @property
     def last_at(self) -> float | None:
@@ -62,16 +81,25 @@ def to_history(events: Iterable[Event], vocabulary: Vocabulary, contract: Contra
     """Look up the ids of events that are already in time order (oldest first)."""
     rows = list(events)
     type_ids = {name: contract.type_id(name) for name in {row.type for row in rows}}
+    exposed, exposures = np.zeros((len(rows), contract.exposed), np.int32), np.zeros(len(rows), np.int32)
+    for place, row in enumerate(rows) if contract.exposed else ():
+        if row.exposed:
+            newest = vocabulary.item_ids(row.exposed[-contract.exposed :])
+            exposed[place, -len(newest) :] = newest
+            exposures[place] = min(len(row.exposed), EXPOSURES)
     return History(
         items=vocabulary.item_ids(row.item_id for row in rows),
         types=np.fromiter((type_ids[row.type] for row in rows), np.int32, len(rows)),
         at=np.fromiter((row.at for row in rows), np.float64, len(rows)),
         values=np.fromiter((np.nan if row.value is None else row.value for row in rows), np.float32, len(rows)),
+        exposed=exposed,
+        exposures=exposures,
     )
 
 
 def encode_history(history: History, contract: Contract) -> Arrays:
-    """The inputs of ``encode`` for one user, each [L]: ``items``, ``types``, ``gaps`` (int32), ``values`` and ``ages``.
+    """The inputs of ``encode`` for one user, each [L]: ``items``, ``types``, ``gaps`` (int32), ``values`` and ``ages``;
+    and where the model knows what was shown, ``exposed`` [L, E] and ``exposures``.
 
     Ages are the hours from each event to the newest one. Only the newest L events count; they are padded on the left.
     The gap of the oldest visible event is unknown (0), whatever came before it, so that a longer history changes
@@ -86,10 +114,16 @@ def encode_history(history: History, contract: Contract) -> Arrays:
         "values": np.zeros(length, np.float32),
         "ages": np.zeros(length, np.float32),
     }
+    if contract.exposed:
+        arrays["exposed"] = np.full((length, contract.exposed), PAD, np.int32)
+        arrays["exposures"] = np.zeros(length, np.int32)
     if n:
         arrays["items"][-n:] = history.items[-n:]
         arrays["types"][-n:] = history.types[-n:]
         arrays["values"][-n:] = encode_values(history.types[-n:], history.values[-n:], contract)
+        if contract.exposed:
+            arrays["exposed"][-n:] = history.exposed[-n:]
+            arrays["exposures"][-n:] = history.exposures[-n:]
         arrays["ages"][-n:] = hours(history.at[-1] - history.at[-n:])
         if n > 1:
             arrays["gaps"][-n + 1 :] = gap_bucket(np.diff(history.at[-n:]))
@@ -183,7 +217,7 @@ def encode_clock(at: NDArray[np.float64], last_at: NDArray[np.float64], contract
 def state_events(state: NDArray[Any]) -> tuple[Ids, Ids]:
     """Item ids and type ids, each [n], of the events behind the rows of a state, shape [n, width]."""
     tail = state[:, -STATE_TAIL:].astype(np.int32)
-    return tail[:, 2] * ITEM_BASE + tail[:, 3], tail[:, 1]
+    return tail[:, 2] * ITEM_BASE + tail[:, 3], tail[:, 1] % TYPE_BASE
 
 
 def encode_items(

@@ -166,8 +166,7 @@ def _sigmoid(log_odds: NDArray[Any]) -> Floats:
 
 def _without(history: History, place: int) -> History:
     """The history less one event."""
-    kept = np.arange(len(history)) != place
-    return History(history.items[kept], history.types[kept], history.at[kept], history.values[kept])
+    return history.take(np.arange(len(history)) != place)
 
 
 def _compared(draws: Resamples, users: NDArray[np.int64], top: Floats, random: Floats) -> dict[str, Any]:

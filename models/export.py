@@ -13,13 +13,13 @@ import tensorflow as tf
 from models.artifact import Artifact, publish
 from models.attribution import Attribution
 from models.calibration import Calibration
-from models.contract import FIRST, PAD, Contract
+from models.contract import EXPOSURES, FIRST, PAD, Contract
 from models.decisions import Decisions
 from models.log import Log
-from models.network import Network
+from models.network import Network, mean_vector
 from models.past import Candidates, Catalogue, Events, Past
 from models.topk import top_k
-from models.vocabulary import Vocabulary
+from models.vocabulary import Ids, Vocabulary
 
 Tensor = Any
 
@@ -49,10 +49,8 @@ class Served(tf.Module):  # type: ignore[misc]
         self.categories = growable(tf.cast(network.categories, tf.int64))  # int32 stays on the host, also on a GPU
         self.numbers = growable(network.numbers)
         self.functions = {
-            name: tf.function(
-                getattr(self, name),
-                autograph=False,
-                input_signature=[tf.TensorSpec(s.shape, s.dtype, key) for key, s in signature.inputs.items()],
+            name: tf.function(getattr(self, name), autograph=False).get_concrete_function(
+                **{key: tf.TensorSpec(s.shape, s.dtype, key) for key, s in signature.inputs.items()}
             )
             for name, signature in self.contract.signatures().items()
             if name != "query" or network.by_vector
@@ -63,10 +61,12 @@ class Served(tf.Module):  # type: ignore[misc]
         """``categories`` as the network takes them."""
         return tf.cast(self.categories, tf.int32)
 
-    def encode(self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, ages: Tensor) -> dict[str, Tensor]:
+    def encode(self, **history: Tensor) -> dict[str, Tensor]:
         """Histories [B, L] -> ``state`` [B, L, width]; rows of padding are zero."""
-        state = self.network.encode(Events(items, types, gaps, values, ages), tf.gather(self.vectors, items))
-        state *= tf.cast(items != PAD, tf.float32)[..., None]
+        events = Events.of(history)
+        vectors, shown = (tf.gather(self.vectors, items) for items in (events.items, events.exposed))
+        state = self.network.encode(events, vectors, mean_vector(shown, events.exposed))
+        state *= tf.cast(events.items != PAD, tf.float32)[..., None]
         return {"state": tf.cast(state, self.contract.state_dtype)}
 
     def embed_items(self, items: Tensor, categories: Tensor, numbers: Tensor) -> dict[str, Tensor]:
@@ -118,21 +118,12 @@ class Served(tf.Module):  # type: ignore[misc]
         return outputs
 
     def explain(
-        self,
-        items: Tensor,
-        types: Tensor,
-        gaps: Tensor,
-        values: Tensor,
-        ages: Tensor,
-        lengths: Tensor,
-        context: Tensor,
-        since: Tensor,
-        candidates: Tensor,
+        self, lengths: Tensor, context: Tensor, since: Tensor, candidates: Tensor, **history: Tensor
     ) -> dict[str, Tensor]:
         """What moved the log-odds of each target: see :meth:`models.attribution.Attribution.batch`."""
         catalogue = Catalogue(self.vectors, self.category_ids, self.numbers)
         attribution = Attribution(self.network, self.contract, catalogue, self.calibration)
-        return attribution.batch(Events(items, types, gaps, values, ages), lengths, context, since, candidates)
+        return attribution.batch(Events.of(history), lengths, context, since, candidates)
 
     def save(self, path: Path) -> None:
         """Write the SavedModel."""
@@ -164,6 +155,7 @@ def _raw_example(decisions: Decisions, log: Log, row: int) -> dict[str, Any]:
             contract.behaviours[log.types[i] - FIRST].name,
             float(log.at[i]),
             None if np.isnan(log.values[i]) else float(log.values[i]),
+            _names(log.exposed.items[slice(*log.exposed.bounds[i])][-EXPOSURES:], vocabulary),
         ]
         for i in range(max(first, last - contract.history_length), last)
     ]
@@ -178,6 +170,10 @@ def _raw_example(decisions: Decisions, log: Log, row: int) -> dict[str, Any]:
         "at": float(decisions.at[row]),
         "candidates": [vocabulary.item_name(int(decisions.items[row]))],
     }
+
+
+def _names(items: Ids, vocabulary: Vocabulary) -> list[str]:
+    return [vocabulary.item_name(item) for item in items.tolist()]
 
 
 def export(

@@ -28,7 +28,10 @@ def feature_names(contract: Contract) -> list[str]:
     names = []
     for same in ("item", *(f"category {level + 1}" for level in range(len(contract.category_sizes)))):
         names += [f"{name} on the same {same}{lately}" for name, lately in counts] + [f"how recent the same {same}"]
-    return [*names, *(f"{name} in all{lately}" for name, lately in counts), "price", "price known", "popularity"]
+    names += [f"{name} in all{lately}" for name, lately in counts]
+    if contract.exposed:
+        names += ["shown in all", *(f"shown in all within {half_life:g} h" for half_life in HALF_LIVES)]
+    return [*names, "price", "price known", "popularity"]
 
 
 def decision_features(contract: Contract, past: Past, candidates: Candidates, categories: Tensor) -> Tensor:
@@ -36,22 +39,30 @@ def decision_features(contract: Contract, past: Past, candidates: Candidates, ca
 
     ``categories`` [V, levels] are those of every item. Counts are log1p, the price is standardised.
     """
-    behaviours = len(contract.behaviours)
-    matches = match_features(*past.events, past.ages, past.visible, candidates.items, categories, behaviours)
+    history, behaviours = (*past.events, past.ages, past.visible), len(contract.behaviours)
+    shown = past.exposures if contract.exposed else None
+    matches = match_features(*history, candidates.items, categories, behaviours, exposures=shown)
     return tf.concat([matches, candidates.numbers], axis=-1)
 
 
 def catalogue_features(
-    contract: Contract, items: Tensor, types: Tensor, ages: Tensor, valid: Tensor, catalogue: Catalogue
+    contract: Contract,
+    items: Tensor,
+    types: Tensor,
+    ages: Tensor,
+    valid: Tensor,
+    exposures: Tensor,
+    catalogue: Catalogue,
 ) -> Tensor:
     """:func:`decision_features` of every item of the catalogue for one whole history, float32 [V, K].
 
-    The history is ``items``, ``types`` and ``ages`` (hours) [L], of which ``valid`` bool [L] are events. Items that the
-    catalogue does not hold yet count as events, and match nothing.
+    The history is ``items``, ``types``, ``ages`` (hours) and ``exposures`` [L], of which ``valid`` bool [L] are events.
+    Items that the catalogue does not hold yet count as events, and match nothing.
     """
     items = tf.where(items < tf.shape(catalogue.categories)[0], items, PAD)
     sizes, behaviours = contract.category_sizes, len(contract.behaviours)
-    matches = match_catalogue(items, types, ages, valid, catalogue.categories, sizes, behaviours)
+    shown = exposures if contract.exposed else None
+    matches = match_catalogue(items, types, ages, valid, catalogue.categories, sizes, behaviours, shown)
     return tf.concat([matches, catalogue.numbers], axis=-1)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from models.contract import CLOCK_FIELDS, FIRST, GAP_BUCKETS, ITEM_BASE, Contract, Field
+from models.contract import CLOCK_FIELDS, EXPOSED, FIRST, GAP_BUCKETS, ITEM_BASE, PAD, TYPE_BASE, Contract, Field
+from models.counter import Counter, Times
 from models.datasets.dataset import Dataset
 from models.domain import Domain
 from models.encode import Arrays, encode_clock, encode_items, gap_bucket
+from models.exposures import Exposed, exposures_before
 from models.vocabulary import Ids, Vocabulary
-
-Times = NDArray[np.float64]
 
 #: Values of a context field beyond the most frequent ones are UNKNOWN.
 FIELD_VALUES = 256
@@ -37,28 +37,6 @@ class Split:
     test: float
 
 
-class Counter:
-    """Counts sorted events of a group (a user, an item) before a moment, by binary search over (group, time) keys.
-
-    Args:
-        offsets: bounds of each group's events [G + 1].
-        at: times of the events [E], rising within a group.
-    """
-
-    def __init__(self, offsets: NDArray[np.int64], at: Times) -> None:
-        when = np.round(at * 1000).astype(np.int64)
-        self._offsets = offsets
-        self._start = int(when.min(initial=0 if not len(when) else when[0]))
-        self._span = int(when.max(initial=self._start)) - self._start + 2
-        self._keys = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * self._span + (when - self._start)
-
-    def before(self, group: NDArray[np.int64], moment: Times) -> NDArray[np.int64]:
-        """How many events each group has strictly before each moment, shape [n]."""
-        when = np.round(moment * 1000).astype(np.int64) - self._start
-        keys = group * self._span + np.clip(when, 0, self._span - 1)
-        return np.searchsorted(self._keys, keys, side="left") - self._offsets[group]
-
-
 @dataclass(frozen=True, slots=True)
 class Log:
     """Events of U users as columns of E rows, plus what is known of users and items.
@@ -66,7 +44,7 @@ class Log:
     Attributes:
         users: external ids [U]; ``offsets`` [U + 1] bounds each user's events.
         items, types, at, values, gaps: event columns [E]; values are NaN where there are none; gaps are buckets
-            (0 for a user's first event).
+            (0 for a user's first event). ``exposed`` knows what was shown before each of them.
         request: ids of the request fields of each event [E, F], 0 in other columns.
         profiles: ids of the user fields of each user [U, F], 0 in other columns.
         content: categories [V, levels] and numbers [V, 3] of every item id, PAD and UNKNOWN included.
@@ -81,6 +59,7 @@ class Log:
     at: Times
     values: NDArray[np.float32]
     gaps: Ids
+    exposed: Exposed
     request: Ids
     profiles: Ids
     content: Arrays
@@ -150,8 +129,10 @@ def build_contract(
     ``state_shape`` is a placeholder until a network says what it needs.
 
     Raises:
-        ValueError: no target of the domain happens at all, or there are more items than a state can name.
+        ValueError: no target of the domain happens at all, or there are more items or behaviours than a state can name.
     """
+    if len(domain.behaviours) > (most := TYPE_BASE - FIRST):
+        raise ValueError(f"The domain {domain.name} has more than {most} behaviours, the most a state can name.")
     if len(vocabulary) > ITEM_BASE**2:
         raise ValueError(f"{dataset.name} has more than {ITEM_BASE**2:,} items, the most a state can name.")
     seen = dataset.events.filter(pl.col("at").dt.epoch("ms") < before * 1000)
@@ -188,6 +169,7 @@ def build_contract(
         price_std=max(float(price.std()), 1e-6) if len(price) else 1.0,
         probability_of="sampled candidates" if sampled else "exposure",
         negatives=negatives if sampled else 0,
+        exposed=0 if sampled else EXPOSED,
         repeats=bool(seen.select(pl.struct("user_id", "item_id").is_duplicated().any()).item()),
     )
 
@@ -216,6 +198,7 @@ def build_log(dataset: Dataset, vocabulary: Vocabulary, contract: Contract, befo
         at=at,
         values=events["value"].fill_null(np.nan).to_numpy().astype(np.float32),
         gaps=gaps,
+        exposed=_exposed(events, dataset.exposures, vocabulary),
         request=field_ids(events, "request", vocabulary, contract),
         profiles=_profiles(dataset.users, users, vocabulary, contract),
         content=_content(dataset.items, popularity, vocabulary, contract),
@@ -238,6 +221,14 @@ def field_ids(frame: pl.DataFrame, source: str, vocabulary: Vocabulary, contract
             ids = {value: vocabulary.field_id(field.name, value) for value in set(values)}
             rows[:, place] = [ids[value] for value in values]
     return rows
+
+
+def _exposed(events: pl.DataFrame, exposures: pl.DataFrame | None, vocabulary: Vocabulary) -> Exposed:
+    if exposures is None:
+        return Exposed.nothing(len(events))
+    shown = exposures.sort("user_id", "at", "event_id")
+    items = vocabulary.item_ids(shown["item_id"].to_list())
+    return Exposed(np.append(items, np.int32(PAD)), exposures_before(events, shown))
 
 
 def _profiles(frame: pl.DataFrame, users: list[str], vocabulary: Vocabulary, contract: Contract) -> Ids:

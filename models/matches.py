@@ -2,7 +2,8 @@
 
 Learned vectors of rare items say little about identity; these features need no learning. Every network may use them,
 and the linear baselines live on them. Counts are taken over the whole history and fading: with a half-life of an hour
-(this session), a day, a week and four weeks, whose differences tell what is due again from what was just bought.
+(this session), a day, a week and four weeks, whose differences tell what is due again from what was just bought. What
+was shown is counted in all, which tells who clicks readily from who is shown much.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.contract import FIRST, ITEM_BASE, STATE_TAIL
+from models.contract import FIRST, ITEM_BASE, STATE_TAIL, TYPE_BASE
 
 Tensor = Any
 
@@ -21,23 +22,22 @@ Tensor = Any
 HALF_LIVES = (1.0, 24.0, 168.0, 672.0)
 
 
-def pack_tail(items: Tensor, types: Tensor, ages: Tensor) -> Tensor:
-    """The last STATE_TAIL columns of a state, float32 [B, L, 4]: age, type, item id high and low digit."""
-    numbers = (ages, types, items // ITEM_BASE, items % ITEM_BASE)
+def pack_tail(items: Tensor, types: Tensor, ages: Tensor, exposures: Tensor | int = 0) -> Tensor:
+    """The last STATE_TAIL columns of a state, float32 [B, L, 4]: age, exposures and type, digits of the item id."""
+    numbers = (ages, exposures * TYPE_BASE + types, items // ITEM_BASE, items % ITEM_BASE)
     return tf.stack([tf.cast(number, tf.float32) for number in numbers], axis=-1)
 
 
-def unpack_tail(state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Item ids and type ids, int32 [B, L], and ages in hours, float32 [B, L], from a state [B, L, width]."""
+def unpack_tail(state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :func:`pack_tail` packed, from a state [B, L, width]: items, types, ages (float32) and exposures, [B, L]."""
     tail = state[..., -STATE_TAIL:]
-    _, types, high, low = tf.unstack(tf.cast(tail, tf.int32), axis=-1)
-    return high * ITEM_BASE + low, types, tf.cast(tail[..., 0], tf.float32)
+    _, kinds, high, low = tf.unstack(tf.cast(tail, tf.int32), axis=-1)
+    return high * ITEM_BASE + low, kinds % TYPE_BASE, tf.cast(tail[..., 0], tf.float32), kinds // TYPE_BASE
 
 
-def match_width(behaviours: int, levels: int) -> int:
+def match_width(behaviours: int, levels: int, exposed: bool = False) -> int:
     """The number of match features: for item and each category level, counts by behaviour and a recency; totals."""
-    counts = total_width(behaviours)
-    return (counts + 1) * (1 + levels) + counts
+    return (total_width(behaviours) + 1) * (1 + levels) + total_width(behaviours, exposed)
 
 
 def fading(ages: Tensor) -> list[Tensor]:
@@ -53,20 +53,22 @@ def match_catalogue(
     categories: Tensor,
     sizes: Sequence[int],
     behaviours: int,
+    exposures: Tensor | None = None,
 ) -> Tensor:
     """:func:`match_features` of every item of the catalogue for one whole history, float32 [V, match_width].
 
     Adds up the history by item and by category first, so the work is L + V and not L * V.
 
     Args:
-        items, types, ages: one history, [L]; ``valid`` bool [L] marks its events.
+        items, types, ages, exposures: one history, [L]; ``valid`` bool [L] marks its events.
         categories: category ids of every item, int32 [V, levels]; ``sizes`` of their vocabularies.
         behaviours: number of event types T.
     """
     length, known = tf.shape(items)[0], tf.shape(categories)[0]
     seen = tf.cast(valid, tf.float32)
     onehot = tf.one_hot(types - FIRST, behaviours) * seen[:, None]  # [L, T]
-    onehot = tf.concat([onehot * weight[:, None] for weight in fading(ages)], axis=1)  # [L, (1 + H) * T]
+    weights = fading(ages)
+    onehot = tf.concat([onehot * weight[:, None] for weight in weights], axis=1)  # [L, (1 + H) * T]
     nearness = seen / tf.cast(length - tf.range(length), tf.float32)  # [L]
     keys = [(items, tf.range(known), known)]
     past = tf.gather(categories, items)  # [L, levels]
@@ -78,19 +80,22 @@ def match_catalogue(
         real = tf.cast((own >= FIRST) | (level == 0), tf.float32)[:, None]
         parts += [tf.math.log1p(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
     total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
+    if exposures is not None:
+        shown = [tf.reduce_sum(tf.cast(exposures, tf.float32) * seen * weight) for weight in weights]
+        total = tf.concat([total, tf.math.log1p(tf.stack(shown))], axis=0)
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
-def match_features(*arguments: Any) -> Tensor:
+def match_features(*arguments: Any, **options: Any) -> Tensor:
     """:func:`match_parts` beside each other, float32 [B, D, match_width]."""
-    own, total = match_parts(*arguments)
+    own, total = match_parts(*arguments, **options)
     shape = tf.concat([tf.shape(own)[:2], tf.shape(total)[2:]], axis=0)
     return tf.concat([own, tf.broadcast_to(total, shape)], axis=-1)
 
 
-def total_width(behaviours: int) -> int:
+def total_width(behaviours: int, exposed: bool = False) -> int:
     """How many of the match features are the same for all candidates."""
-    return behaviours * (1 + len(HALF_LIVES))
+    return (behaviours + exposed) * (1 + len(HALF_LIVES))
 
 
 def match_parts(
@@ -101,6 +106,7 @@ def match_parts(
     candidates: Tensor,
     categories: Tensor,
     behaviours: int,
+    exposures: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What matches each candidate, float32 [B, D, match_width - total_width], and totals [B, D or 1, total_width].
 
@@ -111,10 +117,11 @@ def match_parts(
         candidates: item ids, int32 [B, D].
         categories: category ids of every item, int32 [V, levels].
         behaviours: number of event types T.
+        exposures: how many items were shown before each event [B, L]; None where that is not known.
 
     For the item itself and for each category level: log1p of the number of visible events on it, by type, whole and
     fading (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then log1p of all visible events by type,
-    whole and fading; they are the same for all candidates of one moment.
+    and of what was shown before them, whole and fading; they are the same for all candidates of one moment.
     """
     onehot = tf.one_hot(types - FIRST, behaviours)  # [B, L, T]
     length = tf.shape(items)[1]
@@ -143,4 +150,9 @@ def match_parts(
     for match in same:
         seen = tf.cast(match, tf.float32)  # [B, D, L]
         parts += [counts(seen), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
-    return tf.concat(parts, axis=-1), counts(tf.ones_like(shown))
+    totals = [counts(tf.ones_like(shown))]
+    if exposures is not None:
+        before = tf.cast(exposures, tf.float32)[:, None]  # [B, 1, L]
+        faded = [tf.reduce_sum(weight * before, axis=-1) for weight in weights]
+        totals.append(tf.math.log1p(tf.stack(faded, axis=-1)))
+    return tf.concat(parts, axis=-1), tf.concat(totals, axis=-1)

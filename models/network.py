@@ -61,8 +61,11 @@ class Network(keras.Model):  # type: ignore[misc]
         """Vectors [..., width] of items given by id [...], category ids [..., levels] and numbers [..., 3]."""
         raise NotImplementedError
 
-    def encode(self, events: Events, vectors: Tensor, training: bool = False) -> Tensor:
-        """The state [B, L, state_width] of histories [B, L] whose items have the vectors [B, L, width]."""
+    def encode(self, events: Events, vectors: Tensor, shown: Tensor, training: bool = False) -> Tensor:
+        """The state [B, L, state_width] of histories [B, L] whose items have the vectors [B, L, width].
+
+        ``shown`` [B, L, width] is the mean vector of what was shown before each event, see :func:`mean_vector`.
+        """
         raise NotImplementedError
 
     def score(self, past: Past, candidates: Candidates, categories: Tensor, training: bool = False) -> Tensor:
@@ -144,10 +147,18 @@ class Network(keras.Model):  # type: ignore[misc]
 
     def past_of(self, batch: dict[str, Tensor], training: bool) -> Past:
         """The windows of a batch, encoded, and what each of its decisions sees of them."""
-        events = Events(*(batch[name] for name in Events._fields))
+        events = Events.of(batch)
+        return Past(self.state_of(events, training), events.items != PAD, batch["prefix"], batch["since"])
+
+    def state_of(self, events: Events, training: bool = False) -> Tensor:
+        """The state [B, L, state_width] of histories [B, L] of known items.
+
+        What was shown is told by vectors that events and candidates teach: to teach them by it as well would cost most
+        of a step, for there are many times as many.
+        """
         vectors, _ = self.catalogue_vectors(events.items)
-        state = self.encode(events, vectors, training)
-        return Past(state, events.items != PAD, batch["prefix"], batch["since"])
+        exposed, _ = self.catalogue_vectors(events.exposed)
+        return self.encode(events, vectors, tf.stop_gradient(mean_vector(exposed, events.exposed)), training)
 
     def target_loss(self, logits: Tensor, labels: Tensor, weights: Tensor, look: Tensor) -> Tensor:
         """What one target's logits [B, D] cost, a scalar; ``look`` [B, D]: the chance that each place was looked at."""
@@ -217,6 +228,13 @@ class Network(keras.Model):  # type: ignore[misc]
     def draw_negatives(self) -> Tensor:
         """Item ids [negatives] by :attr:`draw_chance`."""
         return tf.random.categorical(tf.math.log(self.draw_chance)[None], self.negatives, tf.int32)[0]
+
+
+def mean_vector(vectors: Tensor, items: Tensor) -> Tensor:
+    """The mean [..., width] of the vectors [..., E, width] of items [..., E] without PAD; zeros where there is none."""
+    real = tf.cast(items != PAD, tf.float32)
+    total = tf.reduce_sum(vectors * real[..., None], axis=-2)
+    return total / tf.maximum(tf.reduce_sum(real, axis=-1, keepdims=True), 1.0)
 
 
 def copies_of(items: Tensor, weights: Tensor, drawn: Tensor, catalogue: int) -> Tensor:

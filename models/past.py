@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +15,25 @@ Tensor = Any
 
 
 class Events(NamedTuple):
-    """Histories as ``encode`` takes them, [B, L] each, or one of them, [n]; see encode.encode_history."""
+    """Histories as ``encode`` takes them, [B, L] each, or one of them, [n]; see encode.encode_history.
+
+    ``exposed`` has one more axis, of the newest E items shown before each event; E is 0 where the model knows of none.
+    """
 
     items: Tensor
     types: Tensor
     gaps: Tensor
     values: Tensor
     ages: Tensor
+    exposed: Tensor
+    exposures: Tensor
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Tensor]) -> Events:
+        """From columns by name, among others; ``exposed`` and ``exposures`` may be absent."""
+        none = tf.zeros_like(columns["items"])
+        unknown = {"exposed": tf.zeros([*tf.unstack(tf.shape(none)), 0], tf.int32), "exposures": none}
+        return cls(**{name: columns[name] if name in columns else unknown[name] for name in cls._fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,11 @@ class Past:
     def events(self) -> tuple[Tensor, Tensor]:
         """Item ids and type ids, int32 [B, L]."""
         return unpack_tail(self.state)[:2]
+
+    @property
+    def exposures(self) -> Tensor:
+        """How many items were shown before each event, int32 [B, L]."""
+        return unpack_tail(self.state)[3]
 
     @property
     def ages(self) -> Tensor:

@@ -223,10 +223,11 @@ def build_variables(network: Network) -> None:
     """Create the variables of an untrained network by one call on an empty window."""
     contract = network.contract
     length, width = contract.history_length, len(contract.fields)
-    histories = {key: tf.zeros([1, length], tf.int32) for key in ("items", "types", "gaps")}
+    histories = {key: tf.zeros([1, length], tf.int32) for key in ("items", "types", "gaps", "exposures")}
     rows = {key: tf.zeros([1, 1], tf.int32) for key in ("prefix", "candidates", "shown", "moves", "move_prefix")}
     rows |= {key: tf.zeros([1, 1]) for key in ("since", "move_since", "popularity", "drawn")}
     rows |= {key: tf.zeros([1, length]) for key in ("values", "ages")}
+    rows["exposed"] = tf.zeros([1, length, contract.exposed], tf.int32)
     rows["picked"] = tf.zeros([1], tf.int32)
     contexts = {key: tf.zeros([1, 1, width], tf.int32) for key in ("context", "move_context")}
     network.losses_of(

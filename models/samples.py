@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import PAD
+from models.counter import Counter
 from models.decisions import Decisions, against
 from models.encode import POPULARITY_SCALE, Arrays, encode_values, hours
-from models.log import Counter, Log
+from models.log import Log
 from models.negatives import Noise
 from models.vocabulary import Ids
 
@@ -24,7 +25,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 #: What a window shows of its events.
-HISTORY = ("items", "types", "gaps", "values", "ages")
+HISTORY = ("items", "types", "gaps", "values", "ages", "exposed", "exposures")
 #: A batch of short windows has at most so many times the rows of one of full windows.
 MAX_ROWS = 16
 #: Room for moves in a batch, as a multiple of their mean number.
@@ -143,6 +144,9 @@ class Windows:
         arrays["gaps"][slot == first[:, None]] = 0  # what came before the window is out of sight
         arrays["ages"] = np.where(seen, hours(self._newest(first, last)[:, None] - log.at[index]), 0).astype(np.float32)
         bucket = self._sizes[windows].max()
+        exposed = log.exposed.newest(index, log.contract.exposed)
+        arrays["exposed"] = np.where(seen[..., None], exposed, PAD).astype(np.int32)
+        arrays["exposures"] = np.where(seen, log.exposed.counts(index), 0).astype(np.int32)
         arrays |= self._moved(windows, real, first, last, bucket, rng)
         if self._decisions is not None:
             arrays |= self._decided(windows, real, first, last, bucket, rng)

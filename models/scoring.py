@@ -93,7 +93,8 @@ class Scorer:
         """The first ``before`` events of a user."""
         log = self.log
         part = slice(log.offsets[user], log.offsets[user] + before)
-        return History(log.items[part], log.types[part], log.at[part], log.values[part])
+        shown = log.exposed.newest(part, log.contract.exposed), log.exposed.counts(part)
+        return History(log.items[part], log.types[part], log.at[part], log.values[part], *shown)
 
     def score(self, decisions: Decisions, advance: Advance | None = None) -> Scored:
         """Probabilities and values of every decision, in serving's neutral position."""

@@ -22,7 +22,7 @@ from models.encode import Arrays
 from models.features import catalogue_features, decision_features, feature_names
 from models.log import Log, Split
 from models.matches import pack_tail
-from models.past import Candidates, Catalogue, Past
+from models.past import Candidates, Catalogue, Events, Past
 from models.questions import decisions_of
 from models.samples import Popularity
 from models.scoring import Scorer
@@ -86,9 +86,9 @@ class Trees(Scorer):
         found = np.empty((len(inputs["state"]), size), np.int32)
         scores = np.empty(found.shape, np.float32)
         allowed = np.broadcast_to(inputs["allowed"], (len(found), contract.items))
-        columns = zip(*past.events, past.ages[:, 0], past.valid, strict=True)
-        for place, (items, types, ages, valid) in enumerate(columns):
-            features = catalogue_features(contract, items, types, ages, valid, self._catalogue).numpy()
+        columns = zip(*past.events, past.ages[:, 0], past.valid, past.exposures, strict=True)
+        for place, history in enumerate(columns):
+            features = catalogue_features(contract, *history, self._catalogue).numpy()
             features, alike = _distinct(features)
             context = np.broadcast_to(inputs["context"][place], (len(features), len(contract.fields)))
             rows = _beside(features, context, np.ones(len(features)))
@@ -177,7 +177,8 @@ def rounded(numbers: Floats) -> Floats:
 
 
 def _encode(inputs: Arrays) -> Arrays:
-    return {"state": pack_tail(*(tf.constant(inputs[name]) for name in ("items", "types", "ages"))).numpy()}
+    events = Events.of({name: tf.constant(array) for name, array in inputs.items()})
+    return {"state": pack_tail(events.items, events.types, events.ages, events.exposures).numpy()}
 
 
 def _past(inputs: Arrays) -> Past:

@@ -44,6 +44,7 @@ def _describe(model: Model, root: Path) -> dict[str, Any]:
         "context": context,
         "context_values": {name: artifact.vocabulary.fields[name] for name in context},
         "history_length": contract.history_length,
+        "exposed": contract.exposed > 0,
         "probability_of": contract.probability_of,
         "explains": model.explains,
         "facts": {key: value for key, value in artifact.manifest.items() if key not in INTERNAL},

@@ -187,8 +187,8 @@ class Functions:
 
     def _history(self, size: int) -> Arrays:
         """Inputs of ``encode``."""
-        shape = (size, self._contract.history_length)
-        return {key: np.zeros(shape, spec.dtype) for key, spec in self._inputs["encode"].items()}
+        inputs = self._inputs["encode"].items()
+        return {key: np.zeros([size if n is None else n for n in spec.shape], spec.dtype) for key, spec in inputs}
 
     def _scene(self, size: int) -> Arrays:
         """What ``recommend`` and ``score`` have in common of their inputs."""

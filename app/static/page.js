@@ -73,10 +73,11 @@ function soon() {
   queued = setTimeout(attempt, 0, predict);
 }
 
-/** Store an event, then ask again: the next prediction knows. */
-async function act(behaviour, item, { user_id, request_id }) {
+/** Store an event, with the list that it came of, then ask again: the next prediction knows. */
+async function act(behaviour, item, { user_id, request_id, recommendations }) {
   const event_id = `page-${crypto.getRandomValues(new BigUint64Array(1))[0]}`;
-  const event = { event_id, user_id, item_id: item.item_id, type: behaviour.name, request_id };
+  const exposed = recommendations.map((each) => each.item_id);
+  const event = { event_id, user_id, item_id: item.item_id, type: behaviour.name, request_id, exposed };
   if (behaviour.value in item.expected) event.value = item.expected[behaviour.value];
   if (Object.keys(context()).length) event.context = context();
   const { rejected, degraded } = await call("events", { events: [event] });

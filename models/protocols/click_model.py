@@ -62,9 +62,9 @@ class Scorer:
     def _logits(self, items: Any, context: Any) -> Any:
         network, length = self.network, self.network.contract.history_length
         empty = tf.zeros([1, length], tf.int32)
-        vectors, _ = network.catalogue_vectors(empty)
         nothing = tf.zeros([1, length])
-        state = network.encode(Events(empty, empty, empty, nothing, nothing), vectors)
+        columns = {"items": empty, "types": empty, "gaps": empty, "values": nothing, "ages": nothing}
+        state = network.state_of(Events.of(columns))
         past = Past(state, empty != PAD, tf.fill(tf.shape(items), -1), tf.zeros(tf.shape(items)))
         own, numbers = network.catalogue_vectors(items)
         return network.score(past, Candidates(items, own, numbers, context), network.categories)[0, :, 0]

@@ -20,6 +20,7 @@ from models.accelerate import Accelerator
 from models.contract import FIRST, PAD, Behaviour, Contract
 from models.decisions import event_decisions
 from models.encode import POPULARITY_SCALE
+from models.exposures import Exposed
 from models.fit import Fit, Report, ahead
 from models.log import Log
 from models.metrics import ndcg_and_hit_rate
@@ -139,6 +140,7 @@ def sequence_log(sequences: Sequences, longest: int) -> Log:
         at=at,
         values=np.full(len(items), np.nan, np.float32),
         gaps=np.zeros(len(items), np.int32),
+        exposed=Exposed.nothing(len(items)),
         request=np.zeros((len(items), 0), np.int32),
         profiles=np.zeros((len(parts), 0), np.int32),
         content={"categories": np.zeros((size, 0), np.int32), "numbers": numbers},
@@ -156,8 +158,8 @@ class Ranker:
         network = self.network
         zeros, none = tf.zeros_like(items), tf.zeros(tf.shape(items))
         types = tf.where(items != PAD, FIRST, PAD)
-        vectors, _ = network.catalogue_vectors(items)
-        state = network.encode(Events(items, types, zeros, none, none), vectors)
+        columns = {"items": items, "types": types, "gaps": zeros, "values": none, "ages": none}
+        state = network.state_of(Events.of(columns))
         prefix = tf.fill([tf.shape(items)[0], 1], tf.shape(items)[1] - 1)
         table, numbers = network.catalogue_vectors(tf.range(network.contract.items))
         catalogue = Catalogue(table, network.categories, numbers)

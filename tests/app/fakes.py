@@ -44,6 +44,7 @@ CONTRACT = Contract(
     items=FIRST + len(ITEMS),
     retrieval_size=len(ITEMS),
     value_scales={"amount": 20.0},
+    exposed=2,
 )
 
 VOCABULARY = Vocabulary(

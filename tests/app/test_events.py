@@ -15,6 +15,7 @@ from app.ingest import Ingest
 from app.metrics import Metrics
 from app.replies import EventsResponse
 from app.schemas import EventIn, EventsRequest
+from models.contract import EXPOSURES
 from tests.app.conftest import NOW, House
 from tests.app.fakes import CONTRACT, FakeStates
 
@@ -45,6 +46,15 @@ async def test_an_accepted_event_is_stored_as_it_was_sent(house: House) -> None:
         request_id="r1",
         context={"device": "mobile"},
     )
+
+
+async def test_of_what_was_shown_before_an_event_as_much_is_kept_as_a_model_can_take(house: House) -> None:
+    many = [f"i{n}" for n in range(200)]
+    answer = await _post(house, _event("e1", exposed=many), _event("e2"), _event("e3", exposed=[*many, "one more"]))
+    assert house.store.events["e1"].exposed == tuple(many[-EXPOSURES:])
+    assert not house.store.events["e2"].exposed
+    assert [(r["index"], r["error"]) for r in answer["rejected"]] == [(2, "invalid")]
+    assert answer["rejected"][0]["detail"].startswith("exposed: ")
 
 
 async def test_an_event_without_a_time_happened_now(house: House) -> None:

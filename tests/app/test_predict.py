@@ -162,6 +162,12 @@ async def test_a_session_is_added_to_the_history_and_never_cached(house: House) 
     assert (await house.predict(user_id="u"))["provenance"]["state"] == "computed"
 
 
+async def test_what_was_shown_in_the_session_counts(house: House) -> None:
+    seen = {"type": "click", "item_id": "sock", "exposed": ["cap", "nobody's", "sock"]}
+    await house.predict(session=[seen, {"type": "cart", "item_id": "sock"}])
+    assert house.model.encoded[0]["exposed"].tolist() == [[0, 0], [0, 0], [1, 4], [0, 0]]  # the newest two
+
+
 async def test_a_session_without_a_user_is_enough(house: House) -> None:
     answer = await house.predict(session=[{"type": "click", "item_id": "sock"}])
     assert answer["user_id"] is None

@@ -152,9 +152,10 @@ def open_page(browser: Any, base: str, user: str) -> None:
     until(browser, lambda: all_of(browser, "#items > li"))
 
 
-def test_an_event_is_in_the_next_prediction(browser: Any, base: str, shopper: str) -> None:
+def test_an_event_is_in_the_next_prediction(browser: Any, base: str, stores: EmbeddedStores, shopper: str) -> None:
     """Recommendations appear; asked again they come from the cache; after a click on a button the state is computed
-    anew, the history is one longer, and the row that was acted on is marked and keeps the focus."""
+    anew, the history is one longer, and the row that was acted on is marked and keeps the focus. The event that was
+    stored says what was on the page."""
     open_page(browser, base, shopper)
     assert len(all_of(browser, "#items > li")) == 10
     assert "synthetic data" in one(browser, "#model").text
@@ -164,6 +165,7 @@ def test_an_event_is_in_the_next_prediction(browser: Any, base: str, shopper: st
     one(browser, "button.primary").click()
     until(browser, lambda: provenance(browser) == ("cached", before))
 
+    shown = [row.get_attribute("data-item") for row in all_of(browser, "#items > li")]
     button = all_of(browser, "#items button")[0]
     key = button.get_attribute("data-key")
     button.click()
@@ -173,6 +175,10 @@ def test_an_event_is_in_the_next_prediction(browser: Any, base: str, shopper: st
     if acted := all_of(browser, "#items > li.acted"):  # unless it left the best ten
         assert acted[0].get_attribute("data-item") == key.removeprefix("click ")
         assert browser.switch_to.active_element.get_attribute("data-key") == key
+    with pymongo.MongoClient[dict[str, Any]](stores.mongo_url) as client:
+        stored = client[DATABASE]["events"].find_one({"_id": {"$regex": "^page-"}})
+    assert stored is not None
+    assert stored["exposed"] == shown
 
 
 def test_the_form_asks_what_it_shows(browser: Any, base: str, shopper: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -70,6 +70,28 @@ def test_documents_are_as_the_service_reads_them(stores: EmbeddedStores, databas
     assert isinstance(item.pop("updated_at"), datetime)
     assert item == {"_id": "i1", "title": "One", "categories": ["a", "b"], "price": 2.5, "available": True}
     assert [list(i["key"].items()) for i in database.events.list_indexes()][1] == EVENT_INDEX
+
+
+def test_an_event_says_what_was_shown_since_the_one_before(
+    stores: EmbeddedStores, database: Database[dict[str, Any]]
+) -> None:
+    toy = dataset(events=4)
+    moments = [NOON + timedelta(minutes=n) for n in range(4)]
+    events = toy.events.sort("event_id").with_columns(pl.Series("at", moments, pl.Datetime("ms", "UTC")))
+    shown = pl.DataFrame(
+        {
+            "event_id": [f"x{n}" for n in range(4)],
+            "user_id": ["u0", "u0", "u1", "u0"],
+            "item_id": ["a", "b", "c", "d"],
+            "at": [NOON - timedelta(minutes=1), NOON, NOON + timedelta(minutes=2), NOON + timedelta(minutes=9)],
+            "position": [1, 2, 1, 1],
+        },
+        schema_overrides={"at": pl.Datetime("ms", "UTC"), "position": pl.Int32},
+    )
+    toy = Dataset.build("shown", load_domain("ecommerce"), events=events, exposures=shown, synthetic=True)
+    load_dataset(toy, stores.mongo_url, database.name)
+    stored = {event["_id"]: event.get("exposed") for event in database.events.find()}
+    assert stored == {"e0000": ["a", "b"], "e0001": None, "e0002": None, "e0003": ["c"]}
 
 
 def test_an_item_is_stamped_when_it_is_sent(

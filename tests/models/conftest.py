@@ -42,6 +42,7 @@ def contract() -> Contract:
         value_scales={"amount": 10.0},
         price_mean=1.0,
         price_std=0.5,
+        exposed=3,
     )
 
 

@@ -28,11 +28,13 @@ CATEGORIES = tf.constant([[0, 0], [0, 0], [2, 2], [2, 3], [3, 0]])
 NUMBERS = tf.constant([[0, 0, 0], [0, 0, 0], [0.5, 1, 0.1], [-0.5, 1, 0.2], [0, 0, 0.3]], tf.float32)
 ITEMS, TYPES = tf.constant([0, 2, 3, 2]), tf.constant([0, 2, 4, 2])  # a click, a purchase of another, a click
 AGES = tf.zeros([4])
+EXPOSURES = tf.constant([0, 10, 0, 30])  # items shown before each
+TAIL = (ITEMS, TYPES, AGES, EXPOSURES)
 
 
 def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) -> None:
     """So long ago that whatever fades has gone."""
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([1e6]))
+    past = Past.whole(pack_tail(*TAIL)[None], tf.constant([3]), tf.constant([1e6]))
     items = tf.constant([[2]])
     numbers = tf.gather(NUMBERS, items)
     candidates = Candidates(items, numbers, numbers, tf.zeros([1, 1, 5], tf.int32))
@@ -48,6 +50,7 @@ def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) 
         "how recent the same category 2": 1,
         "click in all": L3,
         "purchase in all": L2,
+        "shown in all": math.log(41),
         "price": 0.5,
         "price known": 1,
         "popularity": 0.1,
@@ -56,12 +59,15 @@ def test_features_of_a_small_history_are_as_counted_by_hand(contract: Contract) 
 
 
 def test_the_catalogue_has_the_features_of_each_of_its_items(contract: Contract) -> None:
-    past = Past.whole(pack_tail(ITEMS[None], TYPES[None], AGES[None]), tf.constant([3]), tf.constant([30.0]))
+    past = Past.whole(pack_tail(*TAIL)[None], tf.constant([3]), tf.constant([30.0]))
     items = tf.range(5)[None]
     each = decision_features(contract, past, Candidates(items, None, NUMBERS[None], None), CATEGORIES)[0]
     catalogue = Catalogue(NUMBERS, CATEGORIES, NUMBERS)
     np.testing.assert_allclose(
-        catalogue_features(contract, ITEMS, TYPES, AGES + 30.0, past.valid[0], catalogue), each, rtol=1e-6, atol=1e-7
+        catalogue_features(contract, ITEMS, TYPES, AGES + 30.0, past.valid[0], EXPOSURES, catalogue),
+        each,
+        rtol=1e-6,
+        atol=1e-7,
     )
 
 
@@ -69,7 +75,7 @@ def test_a_past_item_beyond_the_catalogue_counts_as_an_event_and_matches_nothing
     catalogue = Catalogue(NUMBERS, CATEGORIES, NUMBERS)
     strange = tf.constant([0, 0, 0, 77])
     valid = tf.constant([False, False, False, True])
-    found = catalogue_features(contract, strange, TYPES, AGES + 1e6, valid, catalogue).numpy()
+    found = catalogue_features(contract, strange, TYPES, AGES + 1e6, valid, EXPOSURES, catalogue).numpy()
     total = feature_names(contract).index("click in all")
     np.testing.assert_allclose(found[2:, total], L2, rtol=1e-6)
     assert not found[2:, :total].any()

@@ -30,6 +30,15 @@ def test_a_contract_read_back_from_json_is_the_same(contract: Contract) -> None:
     assert again.fingerprint() == contract.fingerprint()
 
 
+def test_a_contract_without_exposures_is_as_it_was_before_there_were_any(contract: Contract) -> None:
+    """So artifacts of before still serve; the fingerprint is that of the commit before."""
+    without = replace(contract, exposed=0)
+    assert "exposed" not in without.to_json()
+    assert without.fingerprint() == "9572d02e512d5ddc"
+    assert not {"exposed", "exposures"} & without.signatures()["encode"].inputs.keys()
+    assert contract.signatures()["encode"].inputs["exposed"].shape == (None, 4, 3)
+
+
 def test_another_length_is_another_fingerprint(contract: Contract) -> None:
     assert replace(contract, history_length=6).fingerprint() != contract.fingerprint()
 

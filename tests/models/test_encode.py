@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract import GAP_BUCKETS, OLDEST, PAD, UNKNOWN, Contract
+from models.contract import EXPOSURES, GAP_BUCKETS, OLDEST, PAD, UNKNOWN, Contract
 from models.encode import (
     Event,
     encode_clock,
@@ -63,6 +64,17 @@ def test_only_the_newest_events_count_and_the_first_gap_is_unknown(contract: Con
     got = encode_history(to_history(longer, vocabulary, contract), contract)
     for name, array in want.items():
         np.testing.assert_array_equal(got[name], array)
+
+
+def test_of_what_was_shown_before_each_event_the_newest_count(contract: Contract, vocabulary: Vocabulary) -> None:
+    events = [Event("a", "click", 1.0, exposed=["c"]), Event("a", "click", 2.0, exposed=["b", "b", "zzz", "a"])]
+    arrays = encode_history(to_history([*events, Event("b", "cart", 3.0)], vocabulary, contract), contract)
+    assert arrays["exposed"].tolist() == [[PAD] * 3, [PAD, PAD, 4], [3, UNKNOWN, 2], [PAD] * 3]
+    assert arrays["exposures"].tolist() == [0, 1, 4, 0]
+    many = to_history([Event("a", "click", 1.0, exposed=["b"] * 200)], vocabulary, contract)
+    assert encode_history(many, contract)["exposures"].tolist() == [0, 0, 0, EXPOSURES]
+    plain = replace(contract, exposed=0)
+    assert not {"exposed", "exposures"} & encode_history(to_history(events, vocabulary, plain), plain).keys()
 
 
 def test_no_history_is_all_padding(contract: Contract, vocabulary: Vocabulary) -> None:
@@ -123,8 +135,8 @@ def test_gap_buckets_rise_and_stay_in_range(seconds: float) -> None:
     assert 1 <= here <= later <= GAP_BUCKETS - 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 2048 * 2048 - 1), st.integers(0, 30)), min_size=1))
-def test_a_float16_state_remembers_every_item_and_type_exactly(events: list[tuple[int, int]]) -> None:
-    rows = np.array([[0.5, kind, item // 2048, item % 2048] for item, kind in events], np.float16)
-    items, types = state_events(rows)
-    assert list(zip(items.tolist(), types.tolist(), strict=True)) == events
+@given(st.lists(st.tuples(st.integers(0, 2048 * 2048 - 1), st.integers(0, 31), st.integers(0, EXPOSURES)), min_size=1))
+def test_a_float16_state_remembers_every_item_and_type_exactly(events: list[tuple[int, int, int]]) -> None:
+    rows = [[0.5, exposures * 32 + kind, item // 2048, item % 2048] for item, kind, exposures in events]
+    items, types = state_events(np.array(rows, np.float16))
+    assert list(zip(items.tolist(), types.tolist(), strict=True)) == [event[:2] for event in events]

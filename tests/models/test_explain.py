@@ -159,6 +159,8 @@ def test_contributions_of_every_network_add_up_to_the_calibrated_log_odds(networ
 def test_leaving_out_an_event_is_encoding_the_history_without_it(log: Log) -> None:
     served = Served(shaken("behaviour", log))
     history = Scorer(log, {}).history(0, 6)
+    exposed = np.where(np.arange(20) < 3 * np.arange(6)[:, None], 0, 2 + np.arange(120).reshape(6, 20) % 100)
+    history = replace(history, exposed=exposed, exposures=np.arange(60, 0, -10, dtype=np.int32))
     history = replace(history, at=np.array([0.0, 1e5, 1e5 + 9, 1e5 + 700, 3e5, 3e5 + 40]))
     whole, less = ({**scenes(log, (length,)), **one(h, log)} for length, h in ((6, history), (5, without(history, 2))))
     less["candidates"] = whole["candidates"]
@@ -183,7 +185,7 @@ def one(history: Any, log: Log) -> dict[str, np.ndarray]:
 
 
 def without(history: Any, place: int) -> Any:
-    return type(history)(*(np.delete(c, place) for c in (history.items, history.types, history.at, history.values)))
+    return history.take(np.delete(np.arange(len(history)), place))
 
 
 def test_event_and_item_share_what_having_bought_this_very_item_says(log: Log) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from models.contract import EXPOSURES
 from models.matches import HALF_LIVES, match_catalogue, match_features, match_width, pack_tail, unpack_tail
 
 # Items 2, 3, 4; one category level: 2 and 3 share category 2, item 4 has none.
@@ -60,6 +61,7 @@ def test_the_whole_catalogue_has_the_features_of_each_of_its_items() -> None:
     items, types = rng.integers(0, 40, (1, 12)), rng.integers(2, 5, (1, 12))
     categories = tf.constant(rng.integers(0, 6, (40, 2)), tf.int32)
     valid, ages = np.arange(12) >= 3, rng.uniform(0, 900, 12).astype(np.float32)
+    exposures = tf.constant(rng.integers(0, 31, 12), tf.int32)
     every = tf.range(40)[None]
     one = match_features(
         tf.constant(items, tf.int32),
@@ -69,6 +71,7 @@ def test_the_whole_catalogue_has_the_features_of_each_of_its_items() -> None:
         every,
         categories,
         3,
+        exposures=exposures[None],
     )[0]
     all_at_once = match_catalogue(
         tf.constant(items[0], tf.int32),
@@ -78,17 +81,29 @@ def test_the_whole_catalogue_has_the_features_of_each_of_its_items() -> None:
         categories,
         (6, 6),
         3,
+        exposures,
     )
     np.testing.assert_allclose(one, all_at_once, rtol=1e-5, atol=1e-6)
 
 
 def test_the_tail_of_a_state_survives_float16() -> None:
-    items, types = tf.constant([[0, 2047, 2048, 4_194_303]]), tf.constant([[0, 1, 2, 9]])
-    ages = tf.constant([[60_000.0, 1000.3, 1.25, 0.0]])
-    found = unpack_tail(tf.cast(pack_tail(items, types, ages), tf.float16))
-    for got, want in zip(found[:2], (items, types), strict=True):
-        np.testing.assert_array_equal(got, want)
+    items, types = tf.constant([[0, 2047, 2048, 4_194_303]]), tf.constant([[0, 1, 2, 31]])
+    ages, exposures = tf.constant([[60_000.0, 1000.3, 1.25, 0.0]]), tf.constant([[0, 1, 10, EXPOSURES]])
+    found = unpack_tail(tf.cast(pack_tail(items, types, ages, exposures), tf.float16))
+    for place, want in ((0, items), (1, types), (3, exposures)):
+        np.testing.assert_array_equal(found[place], want)
     np.testing.assert_allclose(found[2], ages, rtol=1 / 2048)
+
+
+def test_what_was_shown_is_counted_in_all_whole_and_fading() -> None:
+    """Ten items before the click 48 hours ago, and twenty before the one now."""
+    visible, shown = tf.constant([[[False, True, True, True]]]), tf.constant([[7, 10, 0, 20]])
+    history = ITEMS, TYPES, AGES, visible, tf.constant([[2]]), CATEGORIES, 2
+    without, found = match_features(*history), match_features(*history, exposures=shown)
+    assert found.shape[-1] == match_width(2, 1, exposed=True)
+    np.testing.assert_array_equal(found[..., : match_width(2, 1)], without)
+    want = [math.log(31), *(math.log1p(20 + 10 * 0.5 ** (48 / half_life)) for half_life in HALF_LIVES)]
+    np.testing.assert_allclose(found[0, 0, match_width(2, 1) :], want, rtol=1e-5)
 
 
 def test_candidates_that_share_a_moment_get_what_each_gets_alone() -> None:

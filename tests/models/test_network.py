@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.baselines import Popularity
+from models.baselines import Popularity, Yardstick
 from models.behaviour import Behaviour, age_bucket
 from models.calibrators import sigmoid
 from models.contract import GAP_BUCKETS
@@ -38,9 +38,7 @@ def batch(shop: Dataset, log: Log) -> Arrays:
 
 def logits(network: Network, batch: Arrays) -> np.ndarray:
     data = {key: tf.constant(value) for key, value in batch.items()}
-    vectors, _ = network.catalogue_vectors(data["items"])
-    state = network.encode(Events(*(data[name] for name in Events._fields)), vectors)
-    past = Past(state, data["items"] != 0, data["prefix"], data["since"])
+    past = Past(network.state_of(Events.of(data)), data["items"] != 0, data["prefix"], data["since"])
     own, numbers = network.catalogue_vectors(data["candidates"])
     found = network.score(past, Candidates(data["candidates"], own, numbers, data["context"]), network.categories)
     return np.asarray(found)
@@ -53,11 +51,21 @@ def test_changing_the_future_changes_no_past_output(network: Network, batch: Arr
     changed["items"][:, last] = 2 + (changed["items"][:, last] + 7) % 100
     changed["types"][:, last] = 2 + (changed["types"][:, last] + 1) % 4
     changed["gaps"][:, last] = 9
+    changed["exposed"][:, last] = 2 + (changed["exposed"][:, last] + 5) % 100
+    changed["exposures"][:, last] += 20
     after = logits(network, changed)
     blind = batch["prefix"] < last
     np.testing.assert_allclose(after[blind], before[blind], atol=1e-5)
     if not isinstance(network, Popularity):  # which sees no history
         assert np.abs(after[~blind] - before[~blind]).max() > 1e-3
+
+
+def test_what_was_shown_before_an_event_counts(network: Network, batch: Arrays) -> None:
+    before = logits(network, batch)
+    knowing = {"exposed": (Behaviour,), "exposures": (Behaviour, Yardstick)}  # which, and how many
+    for name, kinds in knowing.items():
+        after = logits(network, batch | {name: np.zeros_like(batch[name])})
+        assert (np.abs(after - before).max() > 1e-3) == (isinstance(network, kinds) and type(network) is not Popularity)
 
 
 def test_what_lies_under_the_padding_does_not_matter(network: Network, batch: Arrays) -> None:
@@ -67,6 +75,7 @@ def test_what_lies_under_the_padding_does_not_matter(network: Network, batch: Ar
     assert padding.any()
     changed["types"][padding], changed["gaps"][padding] = 3, 5
     changed["values"][padding], changed["ages"][padding] = 2.0, 0.5
+    changed["exposed"][padding], changed["exposures"][padding] = 3, 9
     np.testing.assert_allclose(logits(network, changed), before, atol=1e-5)
 
 
@@ -81,7 +90,7 @@ def test_a_prefix_in_a_window_scores_as_the_same_events_do_when_served(network: 
             slot = int(batch["prefix"][row, d])
             if batch["candidates"][row, d] == 0:
                 continue
-            alone = {name: np.zeros((1, length), batch[name].dtype) for name in Events._fields}
+            alone = {name: np.zeros((1, *batch[name].shape[1:]), batch[name].dtype) for name in Events._fields}
             since = 0.0
             if slot >= 0:
                 for name, array in alone.items():
@@ -140,11 +149,10 @@ def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     build_variables(network)
     length = log.contract.history_length
     items = tf.constant([[0] * (length - 3) + [7, 9, 7]])
-    vectors, _ = network.catalogue_vectors(items)
-    none = tf.zeros([1, length])
-    events = Events(items, tf.fill([1, length], 2), tf.zeros([1, length], tf.int32), none, none)
-    state = network.encode(events, vectors)
-    past = Past(state, items != 0, tf.constant([[length - 1]]), tf.zeros([1, 1]))
+    nothing, none = tf.zeros([1, length, log.contract.exposed], tf.int32), tf.zeros([1, length])
+    zeros = tf.zeros([1, length], tf.int32)
+    events = Events(items, tf.fill([1, length], 2), zeros, none, none, nothing, zeros)
+    past = Past(network.state_of(events), items != 0, tf.constant([[length - 1]]), tf.zeros([1, 1]))
     context = tf.zeros([1, len(log.contract.fields)], tf.int32)
     table, numbers = network.catalogue_vectors(tf.range(log.contract.items))
     found = network.catalogue_scores(past, context, Catalogue(table, network.categories, numbers))[0].numpy()

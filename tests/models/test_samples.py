@@ -10,17 +10,19 @@ import pytest
 
 from models import samples
 from models.contract import FIRST, PAD
+from models.counter import Counter
 from models.datasets.dataset import Dataset
 from models.decisions import Decisions, event_decisions, exposure_decisions, period_decisions, with_negatives
 from models.encode import History, encode_history
-from models.log import Counter, Log
+from models.log import Log
 from models.samples import Popularity, Windows
 
 
 def past(log: Log, user: int, at: float) -> History:
     """The user's events strictly before a moment, counted one by one."""
     rows = [i for i in range(log.offsets[user], log.offsets[user + 1]) if log.at[i] < at]
-    return History(log.items[rows], log.types[rows], log.at[rows], log.values[rows])
+    shown = log.exposed.newest(rows, log.contract.exposed), log.exposed.counts(rows)
+    return History(log.items[rows], log.types[rows], log.at[rows], log.values[rows], *shown)
 
 
 @pytest.mark.parametrize("of", ["events", "exposures"])
@@ -39,9 +41,7 @@ def test_each_decision_sees_its_past_as_the_service_encodes_it(shop: Dataset, lo
             history = past(log, int(rows.user[d]), float(rows.at[d]))
             visible = int(np.sum(batch["items"][0, : slot + 1] != 0))
             assert visible >= min(len(history), length // 2)
-            want = encode_history(
-                History(*(c[-visible:] if visible else c[:0] for c in columns(history))), log.contract
-            )
+            want = encode_history(history.take(slice(len(history) - visible, None)), log.contract)
             for name, array in want.items():
                 first = 1 if name == "gaps" else 0  # the window may know what came before its visible part
                 start = slot + 1 - visible
@@ -55,10 +55,6 @@ def test_each_decision_sees_its_past_as_the_service_encodes_it(shop: Dataset, lo
             assert batch["candidates"][0, d] == rows.items[d]
             seen += 1
     assert seen > 100
-
-
-def columns(history: History) -> tuple[np.ndarray, ...]:
-    return history.items, history.types, history.at, history.values
 
 
 def test_every_decision_is_in_exactly_one_window(shop: Dataset, log: Log) -> None:

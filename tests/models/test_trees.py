@@ -13,6 +13,7 @@ from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
 from models.log import Log, Split, split_by_time
+from models.matches import pack_tail
 from models.metrics import auc
 from models.past import Candidates, Past
 from models.questions import decisions_of
@@ -35,20 +36,19 @@ def test_training_rows_are_the_features_that_networks_see_in_training(shop: Data
     some = decisions.take(decisions.before <= log.contract.history_length // 2)  # whose windows show all of the past
     windows = Windows(log, some, event_decisions(log), per_window=1000)
     batch = {key: tf.constant(array) for key, array in windows.batch(np.arange(3)).items()}
-    tail = (batch["ages"], batch["types"], np.zeros_like(batch["items"]), batch["items"])
-    state = np.stack(tail, axis=-1).astype(np.float32)
+    state = pack_tail(*(batch[name] for name in ("items", "types", "ages", "exposures")))
     numbers = log.content["numbers"][batch["candidates"]]
     numbers[..., 0] = np.round(numbers[..., 0] * 20) / 20
     numbers[..., 2] = batch["popularity"]
     candidates = Candidates(batch["candidates"], None, tf.constant(numbers), batch["context"])
-    past = Past(tf.constant(state), batch["items"] != 0, batch["prefix"], batch["since"])
+    past = Past(state, batch["items"] != 0, batch["prefix"], batch["since"])
     seen = decision_features(log.contract, past, candidates, tf.constant(log.content["categories"])).numpy()
     real = batch["candidates"].numpy() != 0
     grouped = windows._decisions
     assert grouped is not None
     rows = training_rows(log, grouped.take(np.arange(int(real.sum()))))
     width = len(feature_names(log.contract))
-    np.testing.assert_allclose(rows[:, :width], seen[real], atol=1e-5)
+    np.testing.assert_allclose(rows[:, :width], seen[real], rtol=1e-5, atol=1e-5)  # ages are differences of float32
     np.testing.assert_array_equal(rows[:, width:-1], batch["context"].numpy()[real])
     np.testing.assert_array_equal(rows[:, -1], batch["shown"].numpy()[real])
 
