@@ -34,7 +34,7 @@ format: $(VENV)/dev.stamp ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (at most 35 minutes)
+train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (a quarter of an hour on 2 cores)
 	$(FORETELL) train data/storefront --config models/configs/storefront.toml
 
 bench-models: $(VENV)/demo.stamp ## run the published protocols on every data set at hand (hours on 2 cores; goes on where it stopped)

@@ -15,7 +15,7 @@ from app.mongo import Database, Document, insert_new
 class StoredEvent:
     """One event as it is stored; ``at`` is aware of its time zone and kept to the millisecond.
 
-    ``exposed`` are the items that the user was shown since the event before, oldest first.
+    ``exposed`` are the items that the user was shown since the event before, oldest first; None where nobody said.
     """
 
     event_id: str
@@ -26,7 +26,7 @@ class StoredEvent:
     value: float | None = None
     request_id: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
-    exposed: Sequence[str] = ()
+    exposed: Sequence[str] | None = None
 
     def to_document(self) -> Document:
         """The document in the collection ``events``; what an event does not have is left out."""
@@ -43,7 +43,7 @@ class StoredEvent:
             document["request_id"] = self.request_id
         if self.context:
             document["context"] = dict(self.context)
-        if self.exposed:
+        if self.exposed is not None:
             document["exposed"] = list(self.exposed)
         return document
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from math import isfinite
+from types import NoneType
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, FiniteFloat, Strict
@@ -157,16 +158,17 @@ class MongoHistory:
     def _oldest_first(self, columns: Mapping[str, list[Any]]) -> list[Event]:
         """The events of columns. Where all are as we write them, nothing else is checked; else the reader does it."""
         _, items, kinds, times, values, *rest = (column[::-1] for column in columns.values())
-        exposed = [shown or () for shown in rest[0]] if rest else [()] * len(items)
-        shown = chain.from_iterable(exposed) if {*map(type, exposed)} <= {list, tuple} else (None,)
-        ordinary = {*map(type, items), *map(type, kinds), *map(type, shown)} <= {str}
+        exposed = rest[0] if rest else [None] * len(items)
+        lists = {*map(type, exposed)} <= {list, NoneType}
+        shown = chain.from_iterable(each for each in exposed if each) if lists else ()
+        ordinary = lists and {*map(type, items), *map(type, kinds), *map(type, shown)} <= {str}
         ordinary = ordinary and {*map(type, times)} <= {datetime}
         if ordinary and all(value is None or (type(value) is float and isfinite(value)) for value in values):
             return list(map(Event, items, kinds, [(at - EPOCH).total_seconds() for at in times], values, exposed))
         rows = zip(*(column[::-1] for column in columns.values()), strict=True)
         names = [self._columns[name] for name in columns]
         return [
-            Event(event.item_id, event.type, event.at.timestamp(), event.value, event.exposed or ())
+            Event(event.item_id, event.type, event.at.timestamp(), event.value, event.exposed)
             for event in self._event_reader.read(_aware(dict(zip(names, row, strict=True))) for row in rows)
         ]
 

@@ -171,5 +171,5 @@ def _stored(event: EventIn, now: datetime, user_id: str) -> StoredEvent:
         value=event.value,
         request_id=event.request_id,
         context=event.context or {},
-        exposed=tuple(event.exposed[-EXPOSURES:]),
+        exposed=None if event.exposed is None else event.exposed[-EXPOSURES:],
     )

@@ -19,12 +19,13 @@ MAX_QUESTIONS = 200
 MAX_EXPOSED = 200
 
 Exposed = Annotated[
-    list[Id],
+    list[Id] | None,
     Field(
         max_length=MAX_EXPOSED,
         fail_fast=True,
-        description="The items this user was shown since the event before, in the order in which they were shown; the "
-        "newest few count. A model that learned from exposures tells by it what a user passed over.",
+        description="The items this user was shown since the event before, in the order in which they were shown; `[]` "
+        "if there was nothing new, left out if you do not know. A model that learned from exposures tells by it what a "
+        "user passed over.",
     ),
 ]
 
@@ -64,7 +65,7 @@ class SessionEvent(Wire):
     item_id: Id
     at: Time | None = Field(default=None, description="When; the time of the request, if left out.")
     value: Number | None = Field(default=None, description="What the behaviour carries: an amount, a rating.")
-    exposed: Exposed = Field(default_factory=list)
+    exposed: Exposed = None
 
 
 class Price(Wire):
@@ -189,7 +190,7 @@ class EventIn(Wire):
     value: Number | None = Field(default=None, description="What the behaviour carries: an amount, a rating.")
     request_id: ShortId | None = Field(default=None, description="The `request_id` of the prediction that led to it.")
     context: dict[FieldName, Scalar] | None = Field(default=None, max_length=MAX_CONTEXT_FIELDS)
-    exposed: Exposed = Field(default_factory=list)
+    exposed: Exposed = None
 
 
 class UserRequest(Wire):

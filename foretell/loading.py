@@ -151,7 +151,10 @@ def _insert_all(
 
 
 def _with_exposed(dataset: Dataset) -> pl.DataFrame:
-    """The events with ``exposed``: the newest items that their user was shown since the event before, or null."""
+    """The events with ``exposed``: the newest items that their user was shown since the event before.
+
+    It is null where the data set has no exposures.
+    """
     if dataset.exposures is None:
         return dataset.events.with_columns(exposed=pl.lit(None, pl.List(pl.String)))
     start, end = exposures_before(dataset.events, dataset.exposures).T
@@ -160,7 +163,8 @@ def _with_exposed(dataset: Dataset) -> pl.DataFrame:
     place = end[owner] - np.cumsum(counts)[owner] + np.arange(len(owner))
     shown = {"row": owner, "exposed": dataset.exposures["item_id"].gather(place)}
     lists = pl.DataFrame(shown, schema_overrides={"row": pl.UInt32}).group_by("row", maintain_order=True).agg("exposed")
-    return dataset.events.with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
+    events = dataset.events.with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
+    return events.with_columns(pl.col("exposed").fill_null([]))
 
 
 def _batches(frame: pl.DataFrame, convert: Callable[[Document], Document]) -> Iterator[list[Document]]:
@@ -177,10 +181,9 @@ def _insert(collection: Collection[Document], documents: list[Document]) -> None
 
 
 def _event(alias: Alias, row: Document) -> Document:
-    names = ("event_id", "item_id", "type", "at", "value", "request_id")
+    names = ("event_id", "item_id", "type", "at", "value", "request_id", "exposed")
     known = {name: row[name] for name in names}
-    exposed = row["exposed"] or ()
-    event = StoredEvent(**known, user_id=alias(row["user_id"]), context=_prefixed(row, "context_"), exposed=exposed)
+    event = StoredEvent(**known, user_id=alias(row["user_id"]), context=_prefixed(row, "context_"))
     return event.to_document()
 
 

@@ -21,7 +21,7 @@ from models.encode import Arrays
 from models.encoder import Attention, Encoder, EncoderConfig
 from models.features import Standardise
 from models.interactions import Interactions
-from models.matches import match_parts, match_width, pack_tail, total_width
+from models.matches import match_parts, match_width, pack_tail, shown_and_told, total_width
 from models.network import Network
 from models.past import Candidates, Events, Past
 
@@ -145,8 +145,9 @@ class Behaviour(Network):
             + self.value_layer(events.values[..., None])
         )
         if self.contract.exposed:
-            many = tf.math.log1p(tf.cast(exposures, tf.float32))[..., None]
-            x += self.shown_layer(shown * scale) + self.exposures_layer(many)
+            number, told = shown_and_told(exposures)
+            seen = tf.stack([tf.math.log1p(number), told], axis=-1)
+            x += self.shown_layer(shown * scale) + self.exposures_layer(seen)
         rows = self.encoder(x, events.items != PAD, training=training)
         return tf.concat([rows, pack_tail(events.items, events.types, events.ages, exposures)], axis=-1)
 

@@ -28,8 +28,8 @@ FIRST = 2
 #: or more shares the last bucket but ten; 2**30 seconds are 34 years).
 GAP_BUCKETS = 32
 
-#: Every row of a state ends with four numbers: the event's age in hours when the newest event happened; how many items
-#: had been shown before it and its type id, as ``exposures * TYPE_BASE + type``; then its item id as
+#: Every row of a state ends with four numbers: the event's age in hours when the newest event happened; its exposures
+#: (below) and its type id, as ``exposures * TYPE_BASE + type``; then its item id as
 #: ``high * ITEM_BASE + low``. float16 holds the last three exactly, so a state knows which items it has seen, for up to
 #: ITEM_BASE**2 items; and the age to a two-thousandth, up to OLDEST (nearly seven years).
 STATE_TAIL = 4
@@ -38,9 +38,9 @@ ITEM_BASE = 2048
 OLDEST = 60_000.0
 
 #: Of the items that a user was shown since the event before, a history names the newest EXPOSED (two pages of ten), and
-#: counts up to EXPOSURES.
+#: counts up to EXPOSURES: its ``exposures`` are 1 + their number, or 0 where nobody said what was shown.
 EXPOSED = 20
-EXPOSURES = ITEM_BASE // TYPE_BASE - 1
+EXPOSURES = ITEM_BASE // TYPE_BASE - 2
 
 #: Numbers in an item's content: standardised log price, whether the price is known, scaled log popularity.
 ITEM_NUMBERS = 3

@@ -25,13 +25,13 @@ POPULARITY_SCALE = 10.0
 
 class Event(NamedTuple):
     """One thing a user did: ``at`` in seconds since 1970 UTC, ``value`` as its behaviour defines it, and the ids of the
-    items that were ``exposed`` to the user since the event before, oldest first."""
+    items that were ``exposed`` to the user since the event before, oldest first; None where nobody said."""
 
     item_id: str
     type: str
     at: float
     value: float | None = None
-    exposed: Sequence[str] = ()
+    exposed: Sequence[str] | None = None
 
 
 class Moment(NamedTuple):
@@ -47,7 +47,7 @@ class History:
     """A user's events as columns, oldest first, each of shape [n]; ``values`` are NaN where an event carries none.
 
     ``exposed`` [n, E] are the newest items that the user was shown before each event, padded on the left, and
-    ``exposures`` says how many there were, at most EXPOSURES.
+    ``exposures`` are 1 + the number of all, at most 1 + EXPOSURES, or 0 where nobody said.
     """
 
     items: Ids
@@ -83,10 +83,10 @@ def to_history(events: Iterable[Event], vocabulary: Vocabulary, contract: Contra
     type_ids = {name: contract.type_id(name) for name in {row.type for row in rows}}
     exposed, exposures = np.zeros((len(rows), contract.exposed), np.int32), np.zeros(len(rows), np.int32)
     for place, row in enumerate(rows) if contract.exposed else ():
-        if row.exposed:
+        if row.exposed is not None:
             newest = vocabulary.item_ids(row.exposed[-contract.exposed :])
-            exposed[place, -len(newest) :] = newest
-            exposures[place] = min(len(row.exposed), EXPOSURES)
+            exposed[place, contract.exposed - len(newest) :] = newest
+            exposures[place] = 1 + min(len(row.exposed), EXPOSURES)
     return History(
         items=vocabulary.item_ids(row.item_id for row in rows),
         types=np.fromiter((type_ids[row.type] for row in rows), np.int32, len(rows)),

@@ -13,13 +13,13 @@ import tensorflow as tf
 from models.artifact import Artifact, publish
 from models.attribution import Attribution
 from models.calibration import Calibration
-from models.contract import EXPOSURES, FIRST, PAD, Contract
+from models.contract import FIRST, PAD, Contract
 from models.decisions import Decisions
 from models.log import Log
 from models.network import Network, mean_vector
 from models.past import Candidates, Catalogue, Events, Past
 from models.topk import top_k
-from models.vocabulary import Ids, Vocabulary
+from models.vocabulary import Vocabulary
 
 Tensor = Any
 
@@ -155,7 +155,7 @@ def _raw_example(decisions: Decisions, log: Log, row: int) -> dict[str, Any]:
             contract.behaviours[log.types[i] - FIRST].name,
             float(log.at[i]),
             None if np.isnan(log.values[i]) else float(log.values[i]),
-            _names(log.exposed.items[slice(*log.exposed.bounds[i])][-EXPOSURES:], vocabulary),
+            _shown(log, i),
         ]
         for i in range(max(first, last - contract.history_length), last)
     ]
@@ -172,8 +172,10 @@ def _raw_example(decisions: Decisions, log: Log, row: int) -> dict[str, Any]:
     }
 
 
-def _names(items: Ids, vocabulary: Vocabulary) -> list[str]:
-    return [vocabulary.item_name(item) for item in items.tolist()]
+def _shown(log: Log, event: int) -> list[str] | None:
+    """The items shown before an event of the log, None where nobody knows."""
+    items = log.exposed.items[slice(*log.exposed.bounds[event])].tolist()
+    return [log.vocabulary.item_name(item) for item in items] if log.exposed.known else None
 
 
 def export(

@@ -22,16 +22,17 @@ class Exposed:
 
     Attributes:
         items: ids of the items of all exposures, by user and time, [X], and PAD behind them.
-        bounds: the first and last + 1 exposure of each event, [E, 2].
+        bounds: the first and last + 1 exposure of each event, [E, 2]; ``known`` is whether there is a record of them.
     """
 
     items: Ids
     bounds: Rows
+    known: bool = True
 
     @classmethod
     def nothing(cls, events: int) -> Exposed:
         """Nobody recorded what was shown."""
-        return cls(np.array([PAD], np.int32), np.zeros((events, 2), np.int64))
+        return cls(np.array([PAD], np.int32), np.zeros((events, 2), np.int64), known=False)
 
     def newest(self, index: Any, most: int) -> Ids:
         """Ids of the newest items shown before the events at ``index`` [...], padded on the left, [..., most]."""
@@ -40,8 +41,8 @@ class Exposed:
         return self.items[np.where(rows >= start[..., None], rows, -1)]
 
     def counts(self, index: Any) -> Ids:
-        """How many items were shown before the events at ``index`` [...], at most EXPOSURES."""
-        return np.asarray(np.minimum(self.bounds[index, 1] - self.bounds[index, 0], EXPOSURES), np.int32)
+        """1 + how many items were shown before the events at ``index`` [...], at most EXPOSURES; 0 if nobody knows."""
+        return np.asarray(self.known + np.minimum(self.bounds[index, 1] - self.bounds[index, 0], EXPOSURES), np.int32)
 
 
 def exposures_before(events: pl.DataFrame, exposures: pl.DataFrame) -> Rows:

@@ -30,7 +30,8 @@ def feature_names(contract: Contract) -> list[str]:
         names += [f"{name} on the same {same}{lately}" for name, lately in counts] + [f"how recent the same {same}"]
     names += [f"{name} in all{lately}" for name, lately in counts]
     if contract.exposed:
-        names += ["shown in all", *(f"shown in all within {half_life:g} h" for half_life in HALF_LIVES)]
+        lately = ("", *(f" within {half_life:g} h" for half_life in HALF_LIVES))
+        names += [f"{what} in all{when}" for when in lately for what in ("shown", "told what was shown")]
     return [*names, "price", "price known", "popularity"]
 
 

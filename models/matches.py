@@ -81,8 +81,9 @@ def match_catalogue(
         parts += [tf.math.log1p(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
     total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
     if exposures is not None:
-        shown = [tf.reduce_sum(tf.cast(exposures, tf.float32) * seen * weight) for weight in weights]
-        total = tf.concat([total, tf.math.log1p(tf.stack(shown))], axis=0)
+        told = tf.stack(shown_and_told(exposures)) * seen  # [2, L]
+        faded = tf.concat([tf.reduce_sum(told * weight, axis=-1) for weight in weights], axis=0)
+        total = tf.concat([total, tf.math.log1p(faded)], axis=0)
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
@@ -95,7 +96,13 @@ def match_features(*arguments: Any, **options: Any) -> Tensor:
 
 def total_width(behaviours: int, exposed: bool = False) -> int:
     """How many of the match features are the same for all candidates."""
-    return (behaviours + exposed) * (1 + len(HALF_LIVES))
+    return (behaviours + 2 * exposed) * (1 + len(HALF_LIVES))
+
+
+def shown_and_told(exposures: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the exposures of a history, of any shape, how many items were shown before each event, and whether anybody
+    said (float32)."""
+    return tf.cast(tf.maximum(exposures - 1, 0), tf.float32), tf.cast(exposures > 0, tf.float32)
 
 
 def match_parts(
@@ -117,11 +124,12 @@ def match_parts(
         candidates: item ids, int32 [B, D].
         categories: category ids of every item, int32 [V, levels].
         behaviours: number of event types T.
-        exposures: how many items were shown before each event [B, L]; None where that is not known.
+        exposures: of each event [B, L] (contract.EXPOSURES); None where the model does not know of such.
 
     For the item itself and for each category level: log1p of the number of visible events on it, by type, whole and
     fading (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then log1p of all visible events by type,
-    and of what was shown before them, whole and fading; they are the same for all candidates of one moment.
+    of what was shown before them, and of those of which that is known, whole and fading; they are the same for all
+    candidates of one moment.
     """
     onehot = tf.one_hot(types - FIRST, behaviours)  # [B, L, T]
     length = tf.shape(items)[1]
@@ -152,7 +160,6 @@ def match_parts(
         parts += [counts(seen), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
     totals = [counts(tf.ones_like(shown))]
     if exposures is not None:
-        before = tf.cast(exposures, tf.float32)[:, None]  # [B, 1, L]
-        faded = [tf.reduce_sum(weight * before, axis=-1) for weight in weights]
-        totals.append(tf.math.log1p(tf.stack(faded, axis=-1)))
+        told = tf.stack(shown_and_told(exposures), axis=-1)  # [B, L, 2]
+        totals.append(tf.math.log1p(tf.concat([tf.matmul(weight, told) for weight in weights], axis=-1)))
     return tf.concat(parts, axis=-1), tf.concat(totals, axis=-1)

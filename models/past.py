@@ -74,7 +74,7 @@ class Past:
 
     @property
     def exposures(self) -> Tensor:
-        """How many items were shown before each event, int32 [B, L]."""
+        """The exposures of each event (contract.EXPOSURES), int32 [B, L]."""
         return unpack_tail(self.state)[3]
 
     @property

@@ -33,6 +33,9 @@ SLACK = 1.15
 #: Moves that teach retrieval beside decisions, for each window of a batch: a softmax over the catalogue for every move
 #: would take more than half of the time for a tenth of the loss. In pretraining all of them teach.
 BESIDE = 8
+#: Share of the windows learned from that hide what was shown: half of them all of it, the others from some slot on, or
+#: up to it. For a service may not be told what was shown, or no longer, or not yet.
+UNTOLD = 0.2
 
 
 class Popularity:
@@ -147,6 +150,9 @@ class Windows:
         exposed = log.exposed.newest(index, log.contract.exposed)
         arrays["exposed"] = np.where(seen[..., None], exposed, PAD).astype(np.int32)
         arrays["exposures"] = np.where(seen, log.exposed.counts(index), 0).astype(np.int32)
+        if rng is not None and log.contract.exposed:
+            hidden = _untold(arrays["items"].shape, rng)
+            arrays["exposed"][hidden], arrays["exposures"][hidden] = PAD, 0
         arrays |= self._moved(windows, real, first, last, bucket, rng)
         if self._decisions is not None:
             arrays |= self._decided(windows, real, first, last, bucket, rng)
@@ -236,6 +242,15 @@ def bucket_of(events: Rows, length: int) -> Rows:
 def _by(rng: np.random.Generator | None) -> np.random.Generator:
     """What to draw by; without one, as for validation, the draws are the same each time."""
     return rng or np.random.default_rng(0)
+
+
+def _untold(shape: tuple[int, ...], rng: np.random.Generator) -> Bools:
+    """Which slots [B, L] of windows are not told what was shown, see UNTOLD."""
+    windows, length = shape
+    slots, cut = np.arange(length), rng.integers(0, length, (windows, 1))
+    ways = np.stack([np.ones(shape, np.bool_), slots >= cut, slots < cut])
+    way = rng.choice(3, windows, p=(0.5, 0.25, 0.25))
+    return ways[way, np.arange(windows)] & (rng.random((windows, 1)) < UNTOLD)
 
 
 def _draw(bounds: Rows, width: int, rng: np.random.Generator | None) -> tuple[Rows, Bools]:

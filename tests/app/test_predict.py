@@ -166,6 +166,7 @@ async def test_what_was_shown_in_the_session_counts(house: House) -> None:
     seen = {"type": "click", "item_id": "sock", "exposed": ["cap", "nobody's", "sock"]}
     await house.predict(session=[seen, {"type": "cart", "item_id": "sock"}])
     assert house.model.encoded[0]["exposed"].tolist() == [[0, 0], [0, 0], [1, 4], [0, 0]]  # the newest two
+    assert house.model.encoded[0]["exposures"].tolist() == [0, 0, 4, 0]  # one more than there were, or nobody said
 
 
 async def test_a_session_without_a_user_is_enough(house: House) -> None:

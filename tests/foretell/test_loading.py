@@ -91,7 +91,7 @@ def test_an_event_says_what_was_shown_since_the_one_before(
     toy = Dataset.build("shown", load_domain("ecommerce"), events=events, exposures=shown, synthetic=True)
     load_dataset(toy, stores.mongo_url, database.name)
     stored = {event["_id"]: event.get("exposed") for event in database.events.find()}
-    assert stored == {"e0000": ["a", "b"], "e0001": None, "e0002": None, "e0003": ["c"]}
+    assert stored == {"e0000": ["a", "b"], "e0001": [], "e0002": [], "e0003": ["c"]}
 
 
 def test_an_item_is_stamped_when_it_is_sent(

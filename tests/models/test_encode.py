@@ -70,9 +70,16 @@ def test_of_what_was_shown_before_each_event_the_newest_count(contract: Contract
     events = [Event("a", "click", 1.0, exposed=["c"]), Event("a", "click", 2.0, exposed=["b", "b", "zzz", "a"])]
     arrays = encode_history(to_history([*events, Event("b", "cart", 3.0)], vocabulary, contract), contract)
     assert arrays["exposed"].tolist() == [[PAD] * 3, [PAD, PAD, 4], [3, UNKNOWN, 2], [PAD] * 3]
-    assert arrays["exposures"].tolist() == [0, 1, 4, 0]
-    many = to_history([Event("a", "click", 1.0, exposed=["b"] * 200)], vocabulary, contract)
-    assert encode_history(many, contract)["exposures"].tolist() == [0, 0, 0, EXPOSURES]
+    assert arrays["exposures"].tolist() == [
+        0,
+        2,
+        5,
+        0,
+    ]  # one more than there were; nobody said what was before the cart
+    ends = [Event("a", "click", 1.0, exposed=[]), Event("a", "click", 2.0, exposed=["b"] * 200)]
+    arrays = encode_history(to_history(ends, vocabulary, contract), contract)
+    assert arrays["exposed"].tolist() == [[PAD] * 3] * 3 + [[3] * 3]
+    assert arrays["exposures"].tolist() == [0, 0, 1, 1 + EXPOSURES]
     plain = replace(contract, exposed=0)
     assert not {"exposed", "exposures"} & encode_history(to_history(events, vocabulary, plain), plain).keys()
 
@@ -135,7 +142,9 @@ def test_gap_buckets_rise_and_stay_in_range(seconds: float) -> None:
     assert 1 <= here <= later <= GAP_BUCKETS - 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 2048 * 2048 - 1), st.integers(0, 31), st.integers(0, EXPOSURES)), min_size=1))
+@given(
+    st.lists(st.tuples(st.integers(0, 2048 * 2048 - 1), st.integers(0, 31), st.integers(0, 1 + EXPOSURES)), min_size=1)
+)
 def test_a_float16_state_remembers_every_item_and_type_exactly(events: list[tuple[int, int, int]]) -> None:
     rows = [[0.5, exposures * 32 + kind, item // 2048, item % 2048] for item, kind, exposures in events]
     items, types = state_events(np.array(rows, np.float16))

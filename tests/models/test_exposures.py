@@ -37,12 +37,16 @@ def test_each_exposure_belongs_to_the_next_event_of_its_user() -> None:
     exposed = Exposed(np.array([5, 6, 7, 8, 9, 4, PAD], np.int32), bounds)
     assert exposed.newest(np.array([[0, 1], [2, 4]]), 2).tolist() == [[[5, 6], [0, 0]], [[0, 7], [0, 9]]]
     assert exposed.newest(slice(0, 1), 1).tolist() == [[6]]
-    assert exposed.counts(slice(None)).tolist() == [2, 0, 1, 0, 1, 0]
+    assert exposed.counts(slice(None)).tolist() == [3, 1, 2, 1, 2, 1]  # one more than there were
 
 
 def test_more_than_a_state_can_say_count_as_many_as_it_can_say() -> None:
     assert Exposed(np.zeros(101, np.int32), np.array([[0, 100], [3, 66]])).counts([0, 1]).tolist() == [63, 63]
+
+
+def test_where_nobody_recorded_it_nothing_is_known() -> None:
     assert Exposed.nothing(2).newest(np.array([0, 1]), 3).tolist() == [[0, 0, 0]] * 2
+    assert Exposed.nothing(2).counts(np.array([0, 1])).tolist() == [0, 0]
 
 
 def test_without_events_or_exposures_there_is_nothing() -> None:

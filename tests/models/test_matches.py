@@ -88,7 +88,7 @@ def test_the_whole_catalogue_has_the_features_of_each_of_its_items() -> None:
 
 def test_the_tail_of_a_state_survives_float16() -> None:
     items, types = tf.constant([[0, 2047, 2048, 4_194_303]]), tf.constant([[0, 1, 2, 31]])
-    ages, exposures = tf.constant([[60_000.0, 1000.3, 1.25, 0.0]]), tf.constant([[0, 1, 10, EXPOSURES]])
+    ages, exposures = tf.constant([[60_000.0, 1000.3, 1.25, 0.0]]), tf.constant([[0, 1, 10, 1 + EXPOSURES]])
     found = unpack_tail(tf.cast(pack_tail(items, types, ages, exposures), tf.float16))
     for place, want in ((0, items), (1, types), (3, exposures)):
         np.testing.assert_array_equal(found[place], want)
@@ -96,13 +96,14 @@ def test_the_tail_of_a_state_survives_float16() -> None:
 
 
 def test_what_was_shown_is_counted_in_all_whole_and_fading() -> None:
-    """Ten items before the click 48 hours ago, and twenty before the one now."""
-    visible, shown = tf.constant([[[False, True, True, True]]]), tf.constant([[7, 10, 0, 20]])
+    """Ten items before the click 48 hours ago, and twenty before the one now; of the cart between nobody said."""
+    visible, shown = tf.constant([[[False, True, True, True]]]), tf.constant([[8, 11, 0, 21]])
     history = ITEMS, TYPES, AGES, visible, tf.constant([[2]]), CATEGORIES, 2
     without, found = match_features(*history), match_features(*history, exposures=shown)
     assert found.shape[-1] == match_width(2, 1, exposed=True)
     np.testing.assert_array_equal(found[..., : match_width(2, 1)], without)
-    want = [math.log(31), *(math.log1p(20 + 10 * 0.5 ** (48 / half_life)) for half_life in HALF_LIVES)]
+    shares = [1.0, *(0.5 ** (48 / half_life) for half_life in HALF_LIVES)]
+    want = [math.log1p(number) for share in shares for number in (20 + 10 * share, 1 + share)]
     np.testing.assert_allclose(found[0, 0, match_width(2, 1) :], want, rtol=1e-5)
 
 

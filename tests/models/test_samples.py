@@ -65,6 +65,20 @@ def test_every_decision_is_in_exactly_one_window(shop: Dataset, log: Log) -> Non
     assert sum(int((batch["moves"] != 0).sum()) for batch in batches) <= len(log.items)
 
 
+def test_a_fifth_of_what_is_learned_from_is_not_told_what_was_shown(shop: Dataset, log: Log) -> None:
+    """Whole windows, or from some event on, or up to one; validation always is."""
+    windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=5)
+    every = np.tile(np.arange(len(windows)), 20)
+    told, learned = windows.batch(every), windows.batch(every, np.random.default_rng(0))
+    events = told["items"] > 0
+    assert (told["exposures"][events] > 0).all()
+    hidden = events & (learned["exposures"] == 0)
+    np.testing.assert_array_equal(learned["exposed"], np.where(hidden[..., None], PAD, told["exposed"]))
+    long = hidden[events.all(axis=1)]  # of 8 events: a tenth is hidden whole, a twentieth from one on or up to one
+    shares = [long.all(axis=1).mean(), long[:, 0].mean(), long[:, -1].mean()]
+    assert shares == pytest.approx([0.1 + 0.05 / 8, 0.1 + 0.05 / 8 + 0.05 * 7 / 8, 0.15], abs=0.03)
+
+
 def test_drawn_decisions_are_real_and_differ_between_epochs(shop: Dataset, log: Log) -> None:
     windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=5)
     rng = np.random.default_rng(0)
