@@ -19,7 +19,7 @@ from app.selection import Allowed, Selection
 from app.settings import Settings
 from benchmarks.serving.shop import Shop, publish_model
 from models.contract import FIRST
-from models.encode import Arrays, Moment
+from models.encode import Arrays, History, Moment, encode_history
 from models.vocabulary import Ids
 
 FOREVER = float("inf")
@@ -62,16 +62,15 @@ async def recommend(runtime: Runtime, user: int, allowed: Allowed, count: int = 
     contract, rng = runtime.artifact.contract, np.random.default_rng(user)
     length = min(user, contract.history_length)
     items = rng.integers(FIRST, contract.items, contract.history_length)
-    slots = np.arange(contract.history_length) >= contract.history_length - length
-    numbers = np.zeros(contract.history_length, np.float32)
-    arrays = {
-        "items": np.where(slots, items, 0).astype(np.int32),
-        "types": np.where(slots, FIRST, 0).astype(np.int32),
-        "gaps": slots.astype(np.int32),
-        "values": numbers,
-        "ages": numbers,
-    }
-    state = await runtime.encode(arrays, deadline=FOREVER)
+    history = History(
+        items=items[contract.history_length - length :].astype(np.int32),
+        types=np.full(length, FIRST, np.int32),
+        at=np.zeros(length),
+        values=np.full(length, np.nan, np.float32),
+        exposed=np.zeros((length, contract.exposed), np.int32),
+        exposures=np.zeros(length, np.int32),
+    )
+    state = await runtime.encode(encode_history(history, contract), deadline=FOREVER)
     fields = [rng.integers(0, field.size) for field in contract.fields]
     moment = Moment(np.array(fields, np.int32), 1.0)
     return await runtime.recommend(state, length, moment, allowed, count, deadline=FOREVER)
