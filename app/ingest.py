@@ -44,7 +44,6 @@ class Ingest:
         limit: most events on their way to the store at once; who brings more is told to come again. So a store that is
             slow, not away, costs a bounded amount of memory. A single batch is always let in.
         clock: the time, in seconds since 1970 UTC.
-        clock: the time, in seconds since 1970 UTC.
         alias: makes of a caller's user id the one that is stored.
         keep_out: of stored user ids those that were erased a moment ago; see :meth:`app.users.Users.keep_out`.
     """
@@ -65,6 +64,7 @@ class Ingest:
         self._store = store
         self._states = states
         self._types = [behaviour.name for behaviour in contract.behaviours]
+        self._exposing = contract.exposed > 0
         self._metrics = metrics
         self._limit = limit
         self._under_way = 0
@@ -83,6 +83,8 @@ class Ingest:
         degraded: list[str] = []
         if events:
             inserted = await self._insert(events)
+            if self._exposing:
+                self._metrics.untold.inc(sum(events[place].exposed is None for place in inserted.accepted))
             accepted, duplicates = len(inserted.accepted), len(inserted.duplicates)
             # Duplicates too: the first attempt may have stored the event and failed before it invalidated.
             users = sorted({event.user_id for event in events})

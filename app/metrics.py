@@ -102,6 +102,11 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self.untold = Counter(
+            "foretell_untold_events",
+            "Accepted events that do not say what was shown before (`exposed`), though the model has learned from it.",
+            registry=r,
+        )
         self.parked = Counter(
             "foretell_parked_connections",
             "Connections of refused clients that were read again later, because too many asked again at once.",

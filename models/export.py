@@ -48,13 +48,22 @@ class Served(tf.Module):  # type: ignore[misc]
         self.vectors = growable(vectors)
         self.categories = growable(tf.cast(network.categories, tf.int64))  # int32 stays on the host, also on a GPU
         self.numbers = growable(network.numbers)
-        self.functions = {
-            name: tf.function(getattr(self, name), autograph=False).get_concrete_function(
-                **{key: tf.TensorSpec(s.shape, s.dtype, key) for key, s in signature.inputs.items()}
+        self._traced: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the functions that this network has."""
+        return [name for name in self.contract.signatures() if name != "query" or self.network.by_vector]
+
+    def function(self, name: str) -> Any:
+        """A concrete function; traced when it is first asked for, since that takes seconds and a training asks for
+        half of them."""
+        if name not in self._traced:
+            inputs = self.contract.signatures()[name].inputs
+            self._traced[name] = tf.function(getattr(self, name), autograph=False).get_concrete_function(
+                **{key: tf.TensorSpec(s.shape, s.dtype, key) for key, s in inputs.items()}
             )
-            for name, signature in self.contract.signatures().items()
-            if name != "query" or network.by_vector
-        }
+        return self._traced[name]
 
     @property
     def category_ids(self) -> Tensor:
@@ -127,7 +136,7 @@ class Served(tf.Module):  # type: ignore[misc]
 
     def save(self, path: Path) -> None:
         """Write the SavedModel."""
-        tf.saved_model.save(self, str(path), signatures=self.functions)
+        tf.saved_model.save(self, str(path), signatures={name: self.function(name) for name in self.names})
 
 
 def growable(rows: Tensor) -> tf.Variable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,27 +26,29 @@ Rows = NDArray[np.int64]
 Advance = Callable[[int, int], None]
 
 
-def functions_of(served: Mapping[str, Any], contract: Contract) -> Functions:
-    """TensorFlow functions by signature name (just built or loaded) as numpy in, numpy out."""
+def functions_of(function: Callable[[str], Any], contract: Contract) -> Functions:
+    """The TensorFlow functions of a network, just built or loaded, as numpy in, numpy out.
+
+    Args:
+        function: finds one by its signature name, when it is first called.
+    """
 
     def call(name: str) -> Callable[[Arrays], Arrays]:
-        function, signature = served[name], contract.signatures()[name]
+        signature = contract.signatures()[name]
 
         def run(arrays: Arrays) -> Arrays:
             inputs = {key: tf.constant(arrays[key], spec.dtype) for key, spec in signature.inputs.items()}
-            return {key: value.numpy() for key, value in function(**inputs).items()}
+            return {key: value.numpy() for key, value in function(name)(**inputs).items()}
 
         return run
 
-    return {name: call(name) for name in contract.signatures() if name in served}
+    return {name: call(name) for name in contract.signatures()}
 
 
 def load_functions(artifact: Artifact) -> Functions:
     """The served functions of a published artifact."""
-    module = tf.saved_model.load(str(artifact.saved_model))
-    functions = functions_of(module.signatures, artifact.contract)
-    functions["encode"].__dict__["module"] = module  # a loaded function does not keep its variables alive
-    return functions
+    module = tf.saved_model.load(str(artifact.saved_model))  # kept by the functions, which do not keep its variables
+    return functions_of(lambda name: module.signatures[name], artifact.contract)
 
 
 @dataclass(frozen=True, slots=True)

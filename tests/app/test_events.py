@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +56,16 @@ async def test_of_what_was_shown_before_an_event_as_much_is_kept_as_a_model_can_
     assert house.store.events["e2"].exposed is None
     assert [(r["index"], r["error"]) for r in answer["rejected"]] == [(2, "invalid")]
     assert answer["rejected"][0]["detail"].startswith("exposed: ")
+    await _post(house, _event("e2"), _event("e4", exposed=[]))
+    assert house.sample("foretell_untold_events_total") == 1  # e2, once
+
+
+async def test_a_model_that_does_not_use_what_was_shown_misses_it_in_no_event() -> None:
+    store, metrics = SlowStore(), Metrics()
+    store.answer.set()
+    ingest = Ingest(store, FakeStates(), replace(CONTRACT, exposed=0), metrics, limit=3)
+    assert (await ingest.accept(EventsRequest(events=[EventIn(**_event("e1"))])))["accepted"] == 1
+    assert metrics.registry.get_sample_value("foretell_untold_events_total") == 0
 
 
 async def test_an_event_without_a_time_happened_now(house: House) -> None:

@@ -43,7 +43,9 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     folder: Path, tmp_path: Path, data: str, model: str
 ) -> None:
     saved, runs, short = str(tmp_path / "saved"), str(tmp_path / "runs"), tmp_path / "short.toml"
-    short.write_text("history_length = 16\n")  # each length of window is traced by itself, for seconds
+    short.write_text(
+        "history_length = 8\npretrain_epochs = 1\n"
+    )  # each length of window is traced by itself, for seconds
     common = ["--model", model, "--config", str(short), "--epochs", "2", "--out", saved, "--runs", runs]
     trained = run(app, ["train", str(folder / data), *common])
     assert trained.exit_code == 0, trained.output
@@ -85,7 +87,7 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
 
 def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
     outputs, short = [], tmp_path / "short.toml"
-    short.write_text("pretrain_epochs = 1\nhistory_length = 16\n")
+    short.write_text("pretrain_epochs = 1\nhistory_length = 8\n")
     simulate(seed=3, users=40, items=60, events=3_000).write(tmp_path / "shop")
     for attempt in ("a", "b"):
         common = [

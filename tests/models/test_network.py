@@ -97,8 +97,8 @@ def test_a_prefix_in_a_window_scores_as_the_same_events_do_when_served(network: 
                     array[0, length - slot - 1 :] = batch[name][row, : slot + 1]
                 alone["ages"] -= alone["ages"][0, -1] * (alone["items"] != 0)  # of the newest of these, not of all
                 since = batch["ages"][row, slot] + batch["since"][row, d]
-            state = served.functions["encode"](**{k: tf.constant(v) for k, v in alone.items()})["state"]
-            scored = served.functions["score"](
+            state = served.function("encode")(**{k: tf.constant(v) for k, v in alone.items()})["state"]
+            scored = served.function("score")(
                 state=state,
                 lengths=tf.constant([int((alone["items"] != 0).sum())], tf.int32),
                 context=tf.constant(batch["context"][row, d][None]),
@@ -118,7 +118,7 @@ def test_retrieval_returns_allowed_items_best_first(network: Network, log: Log) 
     allowed = np.zeros((1, contract.items), bool)
     allowed[0, [5, 9, 30]] = True
     length, width = contract.state_shape
-    found = served.functions["retrieve"](
+    found = served.function("retrieve")(
         state=tf.zeros([2, length, width], contract.state_dtype),
         lengths=tf.zeros([2], tf.int32),
         context=tf.zeros([2, len(contract.fields)], tf.int32),
