@@ -50,6 +50,11 @@ class Decisions:
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def pages(self) -> Rows:
+        """The page of each decision [R], numbered from 0: what one user was asked about at one moment."""
+        return np.unique(np.stack([self.user, self.at], axis=1), axis=0, return_inverse=True)[1].ravel()
+
     def take(self, index: NDArray[Any]) -> Decisions:
         """The decisions at ``index`` (positions or a mask)."""
         return Decisions(

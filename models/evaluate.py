@@ -111,6 +111,9 @@ def gather(
         answers[name] = answers_of(rival.contender, questions, rival.examination)
     if questions.decisions.truth is not None:
         answers["oracle"] = oracle(questions)
+    if questions.matched is None:  # what was shown is known
+        pages = questions.decisions.pages
+        answers = {who: given.placed(pages) for who, given in answers.items()}
     return Evidence(log, questions, answers)
 
 

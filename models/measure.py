@@ -74,6 +74,8 @@ class Ruler:
             error = expected_calibration_error(labels, scores)
             found["logloss"] = self.resamples.mean(user, log_losses(labels, scores))
             found["ece"] = self.resamples.calibration_error(user, labels, scores, error)
+        if answers.places is not None:
+            found |= self._pages(answers.places[:, place], place)
         if asked.truth is not None:
             found |= self._against_truth(answers, place, found["auc"], asked.truth[known, place])
         return {**found, "rate": float(labels.mean()) if len(labels) else float("nan"), "rows": len(labels)}
@@ -91,6 +93,13 @@ class Ruler:
         if answers.calibrated and answers.scores is not None:
             metrics["distance"] = self.resamples.mean(user, np.abs(answers.scores[known, place] - truth))
         return metrics
+
+    def _pages(self, places: Any, place: int) -> Metrics:
+        """Pages on which something had the target, as ordered for it."""
+        asked = self.questions.decisions
+        relevant = asked.labels[:, place] > 0
+        ndcg, _, rows = list_ndcg_and_hits(places[relevant], asked.pages[relevant])
+        return {"page ndcg@10": self.resamples.mean(asked.user[relevant][rows], ndcg)}
 
     def _target_lists(self, answers: Answers, place: int) -> Metrics:
         """Lists whose relevant items had the target: as ordered for it, and as retrieved."""

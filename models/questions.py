@@ -100,7 +100,8 @@ def decisions_of(
     matched: bool = False,
     horizon_days: float = 0.0,
 ) -> Decisions:
-    """At most ``limit`` decisions of a period, drawn at random; with negatives where nothing was shown.
+    """At most ``limit`` decisions of a period, drawn at random: whole pages, or where nothing was shown, events with
+    negatives.
 
     Negatives are drawn as in training, or ``matched``: from the items that others acted on in the same period.
     """
@@ -108,10 +109,20 @@ def decisions_of(
     decisions = exposure_decisions(dataset, log).between(start, end) if shown else _moves(log, start, end, horizon_days)
     pool = decisions.items if matched else None
     rng = np.random.default_rng(seed)
-    take = limit if shown else limit // (log.contract.negatives + 1)
+    if shown:
+        return _whole_pages(decisions, limit, rng)
+    take = limit // (log.contract.negatives + 1)
     if len(decisions) > take:
         decisions = decisions.take(np.sort(rng.choice(len(decisions), take, replace=False)))
-    return decisions if shown else with_negatives(decisions, log.contract, rng, pool)
+    return with_negatives(decisions, log.contract, rng, pool)
+
+
+def _whole_pages(decisions: Decisions, limit: int, rng: np.random.Generator) -> Decisions:
+    """As many random pages as ``limit`` has room for: what was shown together is to be ranked together."""
+    pages = decisions.pages
+    order = rng.permutation(pages.max(initial=-1) + 1)
+    sizes = np.bincount(pages, minlength=len(order))
+    return decisions.take(np.isin(pages, order[np.cumsum(sizes[order]) <= limit]))
 
 
 def group_of(numbers: NDArray[Any], edges: tuple[int, ...]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Answers:
         scores: for every decision and target [R, T], at the place where the item was shown.
         calibrated: whether the scores are probabilities.
         matched: scores of the matched decisions.
+        places: 1-based place of every decision on its page [R, T], the most probable first; see :meth:`placed`.
         values: expected values of every decision [R, N].
         ranks: of every move [M, 1 + T]: over the whole catalogue, then in the order for each target.
     """
@@ -35,12 +36,25 @@ class Answers:
     matched: Floats | None = None
     values: Floats | None = None
     ranks: Rows | None = None
+    places: Rows | None = None
+
+    def placed(self, pages: Rows) -> Answers:
+        """With the place of each decision among those of its page [R], for each target; equal scores as they stand."""
+        if self.scores is None:
+            return self
+        starts = np.append(0, np.cumsum(np.bincount(pages)))
+        places = np.empty(self.scores.shape, np.int64)
+        for target, column in enumerate(self.scores.T):
+            order = np.lexsort((-column, pages))
+            places[order, target] = 1 + np.arange(len(order)) - starts[pages[order]]
+        return replace(self, places=places)
 
     def select(self, decisions: Any, matched: Any, moves: Any) -> Answers:
         """The answers at some decisions, matched decisions and moves (masks)."""
         rows = ((self.scores, decisions), (self.matched, matched), (self.values, decisions), (self.ranks, moves))
         scores, close, values, ranks = (None if column is None else column[mask] for column, mask in rows)
-        return Answers(scores, self.calibrated, close, values, ranks)
+        places = None if self.places is None else self.places[decisions]
+        return Answers(scores, self.calibrated, close, values, ranks, places)
 
 
 def answers_of(

@@ -44,11 +44,20 @@ PUBLISHED = {
 SHOWN = {
     "next item": {"NDCG@10": 1, "HR@10": 1},
     "click in context": {"auc": 1, "logloss": -1},
-    "target": {"matched_auc": 1, "auc": 1, "ndcg@10": 1, "auc_ratio": 1, "ece": -1, "distance": -1},
+    "target": {"matched_auc": 1, "auc": 1, "page ndcg@10": 1, "ndcg@10": 1, "auc_ratio": 1, "ece": -1, "distance": -1},
     "value": {"mae": -1},
 }
-NAMES = {"matched_auc": "AUC", "auc": "AUC", "logloss": "log loss", "ndcg@10": "NDCG@10", "auc_ratio": "share of AUC"}
-NAMES |= {"ece": "calibration error", "mae": "mean abs. error", "distance": "distance to the truth"}
+NAMES = {
+    "matched_auc": "AUC",
+    "auc": "AUC",
+    "logloss": "log loss",
+    "page ndcg@10": "NDCG@10 of a page",
+    "ndcg@10": "NDCG@10 of all items",
+    "auc_ratio": "share of AUC",
+    "ece": "calibration error",
+    "mae": "mean abs. error",
+    "distance": "distance to the truth",
+}
 TITLES = {
     "beauty": "Amazon Beauty",
     "ml1m": "MovieLens-1M",

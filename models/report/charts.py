@@ -91,6 +91,7 @@ WORDS = {
     "ece": "calibration error",
     "auc_ratio": "share of the possible AUC",
     "distance": "distance to the true probability",
+    "page ndcg@10": "NDCG@10 of a page",
     "ndcg@10": "NDCG@10",
     "hr@10": "hit rate@10",
     "retrieved ndcg@10": "NDCG@10 as retrieved",

@@ -119,6 +119,7 @@ def test_every_contender_answers_the_same_rows_and_differences_have_signs(
     ours, theirs = report["model"], report["clairvoyant"]
     assert ours["click"]["rows"] == theirs["click"]["rows"] == report["oracle"]["click"]["rows"]
     assert (theirs["click"]["auc"], theirs["retrieval"]["ndcg@10"], theirs["amount"]["mae"]) == (1, 1, 0)
+    assert theirs["click"]["page ndcg@10"] == 1 > ours["click"]["page ndcg@10"]
     assert theirs["click"]["logloss"] == pytest.approx(-np.log(0.99), rel=1e-3)
     difference, low, high = report["differences"]["clairvoyant"]["click"]["auc"]
     assert difference == pytest.approx(ours["click"]["auc"] - 1)
@@ -191,6 +192,44 @@ def test_popularity_counts_the_target_and_means_fall_back_to_the_mean_of_all(log
     nobody = item_mean(log, questions, before=0.0).values
     assert nobody is not None
     assert not nobody.any()  # nothing is known, and nothing is predicted
+
+
+def test_what_was_shown_together_is_ranked_together(contract: Contract, questions: Questions) -> None:
+    """Pages of three and of two items, in turns. By clicks the order is the first, the third, the second; of the other
+    page both are equal, and stay as they stand. Clicked are the second and the third of the first page, and the second
+    of the other one: places 3 and 2, and 2."""
+    scores = np.array([[0.9], [0.5], [0.1], [0.5], [0.3]])
+    pages = np.array([7, 3, 7, 3, 7]) // 4  # 1, 0, 1, 0, 1
+    given = Answers(scores=scores).placed(pages)
+    assert given.places is not None
+    assert given.places.ravel().tolist() == [1, 1, 3, 2, 2]
+    assert Answers().placed(pages).places is None
+
+    rows = replace(
+        questions.decisions.take(np.zeros(5, int)),
+        at=np.array([7.0, 3.0, 7.0, 3.0, 7.0]),
+        labels=np.array([[0, 0], [0, 0], [1, 0], [1, 0], [1, 0]], np.float32),
+    )
+    assert rows.pages.tolist() == pages.tolist()
+    second, third = 1 / np.log2(3), 1 / 2
+    for mask, expected in (
+        (np.ones(5, bool), ((second + third) / (1 + second) + second) / 2),
+        (np.arange(5) == 2, third),  # of a group alone: as it is placed among all
+    ):
+        asked = replace(questions, decisions=rows.take(mask))
+        ruler = Ruler(replace(contract, behaviours=contract.behaviours[:1]), asked, Resamples(asked.users(), 10))
+        found = ruler.measure(given.select(mask, slice(None), slice(None)))["click"]
+        assert found["page ndcg@10"].value == pytest.approx(expected)
+
+
+def test_pages_are_drawn_whole(shop: Dataset, log: Log, split: Split) -> None:
+    every = ask(shop, log, split, limit=10**9).decisions
+    some = ask(shop, log, split, limit=500).decisions
+    sizes = np.bincount(every.pages)
+    assert 500 - sizes.max() < len(some) <= 500
+    for page in range(some.pages.max() + 1):
+        rows = some.take(some.pages == page)
+        assert len(rows) == np.sum((every.user == rows.user[0]) & (every.at == rows.at[0]))
 
 
 def test_a_period_with_several_items_is_one_list(contract: Contract, questions: Questions) -> None:
