@@ -34,7 +34,7 @@ WEEK_DAYS = 7.0
 OURS = "behaviour"
 TREES = "trees"
 #: Decisions and lists are drawn from a period up to this number.
-LIMIT = 40_000
+LIMIT = 100_000
 #: Predictions of the test time by which the explanations are judged.
 EXPLAINED = 1000
 
