@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
+import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +35,11 @@ def progress_on(output: Console) -> Progress:
         console=output,
         transient=not output.is_terminal,
     )
+
+
+def print_json(data: Mapping[str, Any], *, pretty: bool = True) -> None:
+    """One JSON object on stdout, plain, for other programs; null where a metric could not be measured (NaN)."""
+    typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2 if pretty else 0).decode())
 
 
 def fail(sentence: str, code: int = FAILED) -> NoReturn:

@@ -159,7 +159,7 @@ def verdict(found: dict[str, Any], subject: str, metric: str, sign: int) -> str:
     differences = [
         sorted(sign * bound for bound in rival[subject][metric][1:])
         for who, rival in found.get("differences", {}).get("test", {}).items()
-        if who != "oracle" and metric in rival.get(subject, {})
+        if who != "oracle" and None not in rival.get(subject, {}).get(metric, [None])
     ]
     if not differences:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foretell.console import USAGE, errors, fail
+from foretell.console import USAGE, errors, fail, print_json
 
 if TYPE_CHECKING:
     from models.datasets.dataset import Dataset
@@ -130,4 +129,4 @@ def _print(run: Callable[[Any], dict[str, Any]], json: bool) -> None:
                 )
     except ValueError as error:
         fail(str(error))
-    typer.echo(json_.dumps(result, indent=None if json else 1))
+    print_json(result, pretty=not json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foretell.console import USAGE, console, fail, progress
+from foretell.console import USAGE, fail, print_json, progress
 
 if TYPE_CHECKING:
     from models.artifact import Artifact
@@ -45,7 +45,7 @@ def evaluate(
     except ValueError as error:
         fail(str(error))
     if json:
-        console.print_json(data=report)
+        print_json(report)
     elif folds:
         print_folds(report, f"{title}, {folds} folds, each trained on all that was before it")
     else:

@@ -111,14 +111,14 @@ def learned(table: Table, config: TrainConfig, report: Report) -> tuple[Scorer, 
     if config.table_l2 < 0:
         schedule = replace(schedule, table_l2=prior_l2(rows))
     fit = Fit(network, network.losses_of, schedule, Accelerator(xla=config.xla), config.model)
-    return scorer, fit.run(lambda: ahead(_batches(table, config, rng)), rows // config.batch, check, report)
+    size = min(config.batch, rows)
+    return scorer, fit.run(lambda: ahead(_batches(table, config, size, rng)), rows // size, check, report)
 
 
-def _batches(table: Table, config: TrainConfig, rng: np.random.Generator) -> Iterator[Arrays]:
-    """Shuffled batches: one empty history with ``batch`` many decisions."""
+def _batches(table: Table, config: TrainConfig, size: int, rng: np.random.Generator) -> Iterator[Arrays]:
+    """Shuffled batches: one empty history with ``size`` many decisions. What is left over waits for the next pass."""
     order = rng.permutation(len(table.labels["train"]))
     empty = np.zeros((1, config.history_length), np.int32)
-    size = config.batch
     fields = len(table.fields)
     for start in range(0, len(order) - size + 1, size):
         rows = order[start : start + size]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from models.artifact import Artifact
 from models.datasets.dataset import Dataset
@@ -93,7 +93,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     for chart in charts:
         (folder / f"{chart.name}.png").write_bytes(chart.png)
-    (folder / "report.json").write_text(json.dumps(story.report, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.json").write_bytes(orjson.dumps(story.report, option=orjson.OPT_INDENT_2))  # null for NaN
     (folder / "report.html").write_text(text, encoding="utf-8")
     return folder / "report.html"
 

@@ -1,0 +1,125 @@
+"""``foretell benchmark``: the published protocols as commands, which print one JSON object and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from foretell.cli import app
+from models.datasets.dataset import Dataset
+from models.datasets.storefront import simulate
+from models.protocols import behaviours as protocol
+from models.protocols.behaviours import split_of
+
+run = CliRunner().invoke
+#: As quick as training gets: one length of windows, one pass.
+SHORT = "history_length = 8\npretrain_epochs = 1\nepochs = 1\nbatch = 16\n"
+
+
+@pytest.fixture(scope="module")
+def shop() -> Dataset:
+    return simulate(seed=3, users=40, items=60, events=3_000)
+
+
+def printed(arguments: list[str]) -> Mapping[str, Any]:
+    """What is on stdout, as strict JSON."""
+    done = run(app, ["benchmark", *arguments, "--json"])
+    assert done.exit_code == 0, done.output
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found: dict[str, Any] = json.loads(done.stdout, parse_constant=no_constant)
+    return found
+
+
+def of_days(shop: Dataset, days: float) -> Dataset:
+    """The events of the shop, moved into so many days, without exposures."""
+    events = shop.events.sort("at")
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    moments = [begin + timedelta(days=days * place / (len(events) - 1)) for place in range(len(events))]
+    return replace(shop, exposures=None, events=events.with_columns(at=pl.Series(moments).cast(events["at"].dtype)))
+
+
+def test_behaviours_are_measured_beside_yardsticks(
+    shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of the networks among the yardsticks: each takes seconds to be traced, whatever it is."""
+    monkeypatch.setattr(protocol, "NETWORKS", ["behaviour", "logistic"])
+    monkeypatch.setattr(protocol, "EXPLAINED", 20)
+    shop.write(tmp_path / "shop")
+    (tmp_path / "short.toml").write_text(SHORT)
+    found = printed(["behaviours", str(tmp_path / "shop"), "--config", str(tmp_path / "short.toml"), "--seed", "2"])
+    names = {"popularity", "user mean", "item mean", "logistic", "trees", "oracle"}
+    assert set(found["yardsticks"]) == names
+    for part in ("valid", "test"):
+        rows = {who: figures[part].get("click", {}).get("rows") for who, figures in found["yardsticks"].items()}
+        assert rows == {who: None if "mean" in who else found[part]["click"]["rows"] for who in names}
+        assert found[part]["click"].keys() >= {"auc", "logloss", "ece", "ndcg@10", "page ndcg@10", "auc_ratio"}
+        assert found[part].keys() >= {"click", "purchase", "amount", "retrieval"}
+        assert set(found["differences"][part]) == names
+        assert "20+" in found["breakdown"][part]["history"]
+    assert "ratio" in found["explanations"]
+    assert found["train_seconds"] < found["seconds"]
+    assert found["parameters"] > 0
+    assert found["horizon_days"] == 0
+    assert found["synthetic"]
+
+
+def test_sequences_and_clicks_are_measured(tmp_path: Path) -> None:
+    lines = [f"u{user} " + " ".join(f"i{(user + step) % 7}" for step in range(5)) for user in range(30)]
+    (tmp_path / "sequences.txt").write_text("\n".join(lines))
+    rng = np.random.default_rng(0)
+    parts: dict[str, Any] = {}
+    for part, rows in (("train", 300), ("valid", 60), ("test", 60)):
+        parts |= {f"{part}_X": rng.integers(0, 5, (rows, 3)), f"{part}_y": rng.integers(0, 2, rows)}
+    np.savez(tmp_path / "clicks.npz", fields=np.array(["user", "item", "hour"]), **parts)
+    (tmp_path / "short.toml").write_text("epochs = 1\nxla = false\n")
+    common = ["--config", str(tmp_path / "short.toml"), "--minutes", "0.2", "--size", "tiny"]
+    found = printed(["next-item", str(tmp_path / "sequences.txt"), *common])
+    assert found["test"].keys() == found["valid"].keys() == {"HR@5", "NDCG@5", "HR@10", "NDCG@10"}
+    found = printed(["click", str(tmp_path / "clicks.npz"), *common])
+    assert found["test"]["click"].keys() == {"auc", "logloss", "ece"}
+    assert found["yardsticks"].keys() >= {"logistic", "svm", "dnn", "trees", "popularity"}
+
+
+def test_a_log_of_two_weeks_is_asked_for_the_next_event_and_a_longer_one_for_a_week(shop: Dataset) -> None:
+    """The last day, or week, is the test; the one before it the validation."""
+    day = 86_400.0
+    end = datetime(2026, 1, 15, tzinfo=UTC).timestamp() + 0.001
+    split, horizon = split_of(of_days(shop, 14))
+    assert (split.validation, split.test, horizon) == pytest.approx((end - 2 * day, end - day, 0.0))
+    end = datetime(2026, 2, 1, tzinfo=UTC).timestamp() + 0.001
+    split, horizon = split_of(of_days(shop, 31))
+    assert (split.validation, split.test, horizon) == pytest.approx((end - 14 * day, end - 7 * day, 7.0))
+
+
+@pytest.mark.parametrize(("days", "needed"), [(2.9, 3), (20.0, 21)])
+def test_too_short_a_log_is_refused_in_one_sentence(shop: Dataset, days: float, needed: int) -> None:
+    with pytest.raises(ValueError, match=f"span {days} days; training, validation and test need {needed}"):
+        split_of(of_days(shop, days))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["behaviours", "nowhere"], 1, "nowhere"),
+        (["behaviours", "nowhere", "--size", "giant"], 2, "size"),
+        (["next-item", "nowhere.txt"], 1, "nowhere.txt"),
+        (["click", "nowhere.npz"], 1, "nowhere.npz"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_sentence(arguments: list[str], code: int, sentence: str) -> None:
+    result = run(app, ["benchmark", *arguments])
+    assert result.exit_code == code
+    assert sentence in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.output
