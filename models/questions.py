@@ -21,7 +21,7 @@ LENGTHS = (0, 1, 5, 20, 50)
 COUNTS = (0, 1, 5, 20, 100)
 #: Lists of a period are at most limit / DECISIONS_A_LIST, and so few that no contender ranks more than RANKED items in
 #: all: a yardstick judges every item of the catalogue for each list.
-DECISIONS_A_LIST, RANKED = 50, 50_000_000
+DECISIONS_A_LIST, RANKED = 125, 50_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,9 +163,9 @@ def test_at_a_place_that_is_looked_at_half_the_time_probabilities_are_half(
 
 
 def test_rare_behaviours_get_lists_of_their_own_beside_the_sample_of_all(shop: Dataset, log: Log, split: Split) -> None:
-    """1,000 decisions: 20 lists at random, and 10 purchases beside them, or all there are."""
-    few = ask(shop, log, split, limit=1000)
-    assert few.sampled.sum() == 1000 // 50
+    """2,500 decisions: 20 lists at random, and 10 purchases beside them, or all there are."""
+    few = ask(shop, log, split, limit=2500)
+    assert few.sampled.sum() == 2500 // 125
     buys = log.types[(log.at >= split.validation) & (log.at < split.test)] == log.contract.type_id("purchase")
     assert (few.moves.labels[:, 1] > 0).sum() >= min(10, buys.sum())
     assert (few.moves.labels[few.sampled, 1] > 0).sum() < min(10, buys.sum())
