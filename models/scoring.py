@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,11 +26,12 @@ Rows = NDArray[np.int64]
 Advance = Callable[[int, int], None]
 
 
-def functions_of(function: Callable[[str], Any], contract: Contract) -> Functions:
+def functions_of(function: Callable[[str], Any], names: Iterable[str], contract: Contract) -> Functions:
     """The TensorFlow functions of a network, just built or loaded, as numpy in, numpy out.
 
     Args:
-        function: finds one by its signature name, when it is first called.
+        function: finds one by its signature name, when it is called.
+        names: of those that there are.
     """
 
     def call(name: str) -> Callable[[Arrays], Arrays]:
@@ -42,13 +43,14 @@ def functions_of(function: Callable[[str], Any], contract: Contract) -> Function
 
         return run
 
-    return {name: call(name) for name in contract.signatures()}
+    return {name: call(name) for name in names}
 
 
 def load_functions(artifact: Artifact) -> Functions:
     """The served functions of a published artifact."""
     module = tf.saved_model.load(str(artifact.saved_model))  # kept by the functions, which do not keep its variables
-    return functions_of(lambda name: module.signatures[name], artifact.contract)
+    names = [name for name in artifact.contract.signatures() if name in module.signatures]
+    return functions_of(lambda name: module.signatures[name], names, artifact.contract)
 
 
 @dataclass(frozen=True, slots=True)

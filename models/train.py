@@ -72,13 +72,13 @@ def train(
     asked = decisions_of(dataset, log, split.validation, split.test, 100_000, horizon_days=config.horizon_days)
     calibration, choices = calibrate(
         log,
-        functions_of(served.function, served.contract),
+        functions_of(served.function, served.names, served.contract),
         asked,
         network.examined().numpy(),
         lambda done, n: report("calibrate", done, n),
     )
     served = Served(network, calibration)
-    functions = functions_of(served.function, served.contract)
+    functions = functions_of(served.function, served.names, served.contract)
     metrics = evaluate(
         dataset,
         log,

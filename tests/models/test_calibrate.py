@@ -264,7 +264,7 @@ def test_a_published_artifact_gives_the_calibrated_probabilities(shop: Dataset, 
     build_variables(network)
     plain = Served(network)
     decisions = decisions_of(shop, log, 0.0, float("inf"), 3000)
-    functions = functions_of(plain.function, plain.contract)
+    functions = functions_of(plain.function, plain.names, plain.contract)
     calibration, found = calibrate(log, functions, decisions, network.examined().numpy())
     report = found["targets"]
     assert set(found["values"]) == set(log.contract.values)

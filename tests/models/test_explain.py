@@ -281,6 +281,7 @@ def test_the_library_explains_items_for_a_history(published: tuple[Artifact, Fun
 
 def test_a_model_exported_before_explanations_says_what_to_do(published: tuple[Artifact, Functions]) -> None:
     artifact, functions = published
+    assert set(artifact.contract.signatures()) - set(functions) == {"query"}  # what an artifact lacks is not promised
     older = {name: function for name, function in functions.items() if name != "explain"}
     with pytest.raises(Unexplained, match="export the model again"):
         explain(artifact, [], ["a"], functions=older)
