@@ -96,10 +96,10 @@ class Ruler:
 
     def _pages(self, places: Any, place: int) -> Metrics:
         """Pages on which something had the target, as ordered for it."""
-        asked = self.questions.decisions
-        relevant = asked.labels[:, place] > 0
-        ndcg, _, rows = list_ndcg_and_hits(places[relevant], asked.pages[relevant])
-        return {"page ndcg@10": self.resamples.mean(asked.user[relevant][rows], ndcg)}
+        relevant = self.questions.decisions.labels[:, place] > 0
+        acted = self.questions.decisions.take(relevant)
+        ndcg, _, rows = list_ndcg_and_hits(places[relevant], acted.pages)
+        return {"page ndcg@10": self.resamples.mean(acted.user[rows], ndcg)}
 
     def _target_lists(self, answers: Answers, place: int) -> Metrics:
         """Lists whose relevant items had the target: as ordered for it, and as retrieved."""

@@ -118,11 +118,12 @@ def decisions_of(
 
 
 def _whole_pages(decisions: Decisions, limit: int, rng: np.random.Generator) -> Decisions:
-    """As many random pages as ``limit`` has room for: what was shown together is to be ranked together."""
+    """As many random pages as ``limit`` has room for, at least one: what was shown together is ranked together."""
     pages = decisions.pages
     order = rng.permutation(pages.max(initial=-1) + 1)
     sizes = np.bincount(pages, minlength=len(order))
-    return decisions.take(np.isin(pages, order[np.cumsum(sizes[order]) <= limit]))
+    room = np.searchsorted(np.cumsum(sizes[order]), limit, side="right")
+    return decisions.take(np.isin(pages, order[: max(room, 1)]))
 
 
 def group_of(numbers: NDArray[Any], edges: tuple[int, ...]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ interruption; ``results.json`` and ``results.md`` are made of all that are there
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -157,9 +158,9 @@ def best(found: dict[str, Any], subject: str, metric: str, sign: int) -> tuple[s
 def verdict(found: dict[str, Any], subject: str, metric: str, sign: int) -> str:
     """+, ~ or -, by the intervals of the differences from every yardstick; nothing where there are none."""
     differences = [
-        sorted(sign * bound for bound in rival[subject][metric][1:])
+        sorted(sign * bound for bound in bounds) if None not in bounds else [-math.inf, math.inf]  # null: unknown
         for who, rival in found.get("differences", {}).get("test", {}).items()
-        if who != "oracle" and None not in rival.get(subject, {}).get(metric, [None])
+        if who != "oracle" and (bounds := rival.get(subject, {}).get(metric, [])[1:])
     ]
     if not differences:
         return ""

@@ -43,9 +43,8 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     folder: Path, tmp_path: Path, data: str, model: str
 ) -> None:
     saved, runs, short = str(tmp_path / "saved"), str(tmp_path / "runs"), tmp_path / "short.toml"
-    short.write_text(
-        "history_length = 8\npretrain_epochs = 1\n"
-    )  # each length of window is traced by itself, for seconds
+    # Each length of window is traced by itself, for seconds; here there is one.
+    short.write_text("history_length = 8\npretrain_epochs = 1\n")
     common = ["--model", model, "--config", str(short), "--epochs", "2", "--out", saved, "--runs", runs]
     trained = run(app, ["train", str(folder / data), *common])
     assert trained.exit_code == 0, trained.output

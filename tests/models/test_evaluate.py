@@ -199,7 +199,7 @@ def test_what_was_shown_together_is_ranked_together(contract: Contract, question
     page both are equal, and stay as they stand. Clicked are the second and the third of the first page, and the second
     of the other one: places 3 and 2, and 2."""
     scores = np.array([[0.9], [0.5], [0.1], [0.5], [0.3]])
-    pages = np.array([7, 3, 7, 3, 7]) // 4  # 1, 0, 1, 0, 1
+    pages = np.array([1, 0, 1, 0, 1])
     given = Answers(scores=scores).placed(pages)
     assert given.places is not None
     assert given.places.ravel().tolist() == [1, 1, 3, 2, 2]
@@ -230,6 +230,8 @@ def test_pages_are_drawn_whole(shop: Dataset, log: Log, split: Split) -> None:
     for page in range(some.pages.max() + 1):
         rows = some.take(some.pages == page)
         assert len(rows) == np.sum((every.user == rows.user[0]) & (every.at == rows.at[0]))
+    least = ask(shop, log, split, limit=1).decisions  # one page, however large
+    assert len(least) > least.pages.max() + 1 == 1
 
 
 def test_a_period_with_several_items_is_one_list(contract: Contract, questions: Questions) -> None:
