@@ -56,7 +56,7 @@ def fit_target(rows: Rows, segment: NDArray[np.int64]) -> tuple[list[Line], dict
     A segment starts from the line of all rows (``shared``), and gets one of its own where that is better.
     """
     fold = _folds(rows.users)
-    everywhere = {name: _unseen(METHODS[name], rows, fold) for name in _affordable(rows)}
+    everywhere = {name: _unseen(METHODS[name], rows, fold) for name in _affordable(rows, fold)}
     shared = choose(rows, everywhere) if len(rows) else "identity"
     line = METHODS[shared](rows)
     lines, report = [], {"all": {"method": shared, "rows": len(rows), "positives": int(rows.labels.sum())}}
@@ -66,7 +66,8 @@ def fit_target(rows: Rows, segment: NDArray[np.int64]) -> tuple[list[Line], dict
         part = rows.take(inside)
         guesses = {"shared": everywhere[shared][inside]}
         if part.scarcer() >= VERY_FEW:
-            guesses |= {method: _unseen(METHODS[method], part, fold[inside]) for method in _affordable(part)}
+            own = _affordable(part, fold[inside])
+            guesses |= {method: _unseen(METHODS[method], part, fold[inside]) for method in own}
         method = choose(part, guesses) if len(part) else "shared"
         lines.append(line if method == "shared" else METHODS[method](part))
         after[inside], cross[inside] = lines[-1](part.logits), guesses[method]
@@ -182,9 +183,10 @@ def _unseen(fit: Callable[[Rows], Line], rows: Rows, fold: NDArray[np.int64]) ->
     return found
 
 
-def _affordable(rows: Rows) -> list[str]:
-    """The methods that so many answers can bear."""
-    scarcer = rows.scarcer()
+def _affordable(rows: Rows, fold: NDArray[np.int64]) -> list[str]:
+    """The methods that so many answers can bear, also without any one fold: one user may have given most of them."""
+    left = [rows.take(fold != number).scarcer() for number in np.unique(fold)]
+    scarcer = rows.scarcer() if min(left, default=0) >= VERY_FEW // 2 else 0
     return ["identity", "platt", "beta", "isotonic"][: 1 + (scarcer >= VERY_FEW) + 2 * (scarcer >= FEW)]
 
 

@@ -34,9 +34,6 @@ Losses = Callable[[dict[str, Any], bool], dict[str, Any]]
 
 #: Steps in which the learning rate rises from nothing, at most an epoch.
 WARM_UP = 100
-#: When this share of the time or of the epochs is over, cooling down begins; it lasts COOL of the epochs so far.
-STABLE = 0.8
-COOL = 0.25
 #: Fewest steps that weights are averaged over.
 SHORTEST = 10
 #: The largest share of the time that one epoch takes.
@@ -50,6 +47,8 @@ class Schedule:
     Attributes:
         epochs, minutes: end at whichever comes first; an epoch is a pass, or LONGEST of the minutes.
         patience: epochs without a better validation loss before cooling down begins.
+        cool: how long cooling down takes, as a multiple of the epochs before it, but two epochs at least; it begins
+            early enough to be over in time.
         learning_rate: after the warm-up; ``weight_decay`` is decoupled from it (AdamW, Loshchilov & Hutter 2019) and
             spares biases, norms and tables.
         l1, l2: penalties on the same weights, added to the loss; ``table_l2`` on the embedding tables.
@@ -59,6 +58,7 @@ class Schedule:
     epochs: int = 30
     minutes: float = 7.0
     patience: int = 3
+    cool: float = 0.25
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     l1: float = 0.0
@@ -102,6 +102,9 @@ class Fit:
 
         Returns:
             Every figure by epoch, ``seconds`` (since the start) and ``learning_rate`` among them.
+
+        Raises:
+            ValueError: the loss is no number any more.
         """
         schedule, started = self.schedule, time.monotonic()
         with self.accelerator.scope():
@@ -137,6 +140,11 @@ class Fit:
             optimizer.finalize_variable_values(self.network.trainable_variables)  # the averages take their place
             found |= check() | {"seconds": elapsed, "learning_rate": float(rate)}
             self._note(found, writer, done)
+            if not np.isfinite(found["loss"] + found["val_loss"]):
+                raise ValueError(
+                    f"Learning diverged: after epoch {done} of {self.phase} the loss is no number; "
+                    "a lower learning_rate may help."
+                )
             if found["val_loss"] < best:
                 best, best_weights, go_on_from, waited = found["val_loss"], self.network.get_weights(), last, 0
             else:
@@ -146,9 +154,9 @@ class Fit:
             if over or (cool_from is not None and done >= cool_from + cool_for):
                 break
             spent = max(done / schedule.epochs, elapsed / (60 * schedule.minutes))
-            if cool_from is None and (waited >= schedule.patience or spent >= STABLE):
+            if cool_from is None and (waited >= schedule.patience or spent * (1 + schedule.cool) >= 1):
                 self.network.set_weights(go_on_from)
-                cool_from, cool_for = done, max(2, round(COOL * done))
+                cool_from, cool_for = done, max(2, round(schedule.cool * done))
         self.network.set_weights(best_weights)
         return self.history
 

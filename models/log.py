@@ -144,7 +144,7 @@ def build_contract(
     scales = {}
     for behaviour in domain.behaviours:
         values = seen.filter(pl.col("type") == behaviour.name)["value"].drop_nulls()
-        if behaviour.value and len(values):
+        if behaviour.value and (values > 0).any():  # a size that is never positive teaches nothing
             scales[behaviour.value] = max(float(np.mean(values.to_numpy())), 1e-6)
     price = np.log1p(dataset.items["price"].drop_nulls().to_numpy())
     request, profile = (

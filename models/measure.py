@@ -77,22 +77,25 @@ class Ruler:
         if answers.places is not None:
             found |= self._pages(answers.places[:, place], place)
         if asked.truth is not None:
-            found |= self._against_truth(answers, place, found["auc"], asked.truth[known, place])
+            truth = asked.truth[known, place]
+            found |= self._shares(user, labels, scores, truth)
+            if answers.calibrated:
+                found["distance"] = self.resamples.mean(user, np.abs(scores - truth))
         return {**found, "rate": float(labels.mean()) if len(labels) else float("nan"), "rows": len(labels)}
 
     def _auc(self, user: Any, labels: Floats, scores: Floats) -> Estimate:
         return self.resamples.auc(user, labels, scores, auc(labels, scores))
 
-    def _against_truth(self, answers: Answers, place: int, found: Estimate, truth: Floats) -> Metrics:
-        """Share of the AUC that the true probabilities reach, and how far from them a probability is in the mean."""
-        asked = self.questions.decisions
-        known = asked.weights[:, place] > 0
-        user = asked.user[known]
-        best = self._auc(user, asked.labels[known, place], truth)
-        metrics = {"auc_ratio": found.apply(lambda x: x - 0.5).ratio(best.apply(lambda x: x - 0.5))}
-        if answers.calibrated and answers.scores is not None:
-            metrics["distance"] = self.resamples.mean(user, np.abs(answers.scores[known, place] - truth))
-        return metrics
+    def _shares(self, user: Any, labels: Floats, scores: Floats, truth: Floats) -> Metrics:
+        """Shares of the AUC that the true probabilities reach: by what happened, and by what they expect to happen,
+        which some purchases more or less by chance do not move."""
+        return {
+            name: self._above_half(user, yes, scores).ratio(self._above_half(user, yes, truth))
+            for name, yes in (("auc_ratio", labels), ("expected_auc_ratio", truth))
+        }
+
+    def _above_half(self, user: Any, labels: Floats, scores: Floats) -> Estimate:
+        return self._auc(user, labels, scores).apply(lambda x: x - 0.5)
 
     def _pages(self, places: Any, place: int) -> Metrics:
         """Pages on which something had the target, as ordered for it."""

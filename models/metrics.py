@@ -17,8 +17,15 @@ CUTOFF = 10
 
 
 def auc(labels: Floats, scores: Floats) -> float:
-    """Area under the ROC curve of n rows; NaN where only one class occurs."""
-    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else float("nan")
+    """Area under the ROC curve of n rows; NaN where only one class occurs.
+
+    A label may be the probability of a yes. Then it is the number of pairs of a yes and a no that are expected to be in
+    order, over that of all expected pairs (a row's with itself are ties), and luck has no part in it.
+    """
+    if not 0 < labels.sum() < len(labels):
+        return float("nan")
+    yes = np.repeat([1, 0], len(labels))
+    return float(roc_auc_score(yes, np.tile(scores, 2), sample_weight=np.concatenate([labels, 1 - labels])))
 
 
 def log_losses(labels: Floats, probabilities: Floats) -> Floats:
@@ -72,11 +79,6 @@ def ndcg_and_hit_rate(ranks: NDArray[np.int64], cutoff: int = CUTOFF) -> tuple[f
     """NDCG and hit rate at ``cutoff`` of n lists with one relevant item each, given its 1-based rank."""
     ndcg, hits, _ = list_ndcg_and_hits(ranks, np.arange(len(ranks)), cutoff)
     return _mean(ndcg), _mean(hits)
-
-
-def auc_ratio(found: float, possible: float) -> float:
-    """How much of what can be known is known: (AUC - 1/2) / (the true probabilities' AUC - 1/2)."""
-    return (found - 0.5) / (possible - 0.5) if possible != 0.5 else float("nan")
 
 
 def _mean(values: Floats) -> float:

@@ -22,7 +22,8 @@ from models.erasure import Erased
 
 #: Longer ids are mistakes (a whole line in one cell), and would be paid for in every index.
 LONGEST_ID = 256
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+#: Before that nobody kept logs such as these; MovieLens begins in 1995.
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 #: Clocks differ; a day covers every zone.
 LATEST = timedelta(days=1)
 
@@ -132,7 +133,7 @@ def _judge(
     wrong["id too long"] = pl.any_horizontal(ids)
     wrong["unknown type"] = ~pl.col("type").is_in(list(known))
     wrong["time unreadable"] = pl.col("at").is_null()
-    wrong["time before 2000"] = pl.col("at") < pl.lit(EARLIEST)
+    wrong["time before 1990"] = pl.col("at") < pl.lit(EARLIEST)
     wrong["time in the future"] = pl.col("at") > pl.lit(now + LATEST)
     wrong["value unreadable"] = pl.col("value_given") & pl.col("value").is_null()
     wrong["value not finite"] = ~pl.col("value").is_finite()

@@ -30,7 +30,7 @@ WHOLE_CATALOGUE = 25_000
 DRAWN = 2048
 
 #: The least value of the training settings that may be less than 1.
-LEAST: dict[str, float] = {"minutes": 0.01, "learning_rate": 1e-9, "dropout": -1, "table_l2": -1}
+LEAST: dict[str, float] = {"minutes": 0.01, "cool": 0, "learning_rate": 1e-9, "dropout": -1, "table_l2": -1}
 LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "input_dropout", "augment"), 0)
 LEAST |= dict.fromkeys(("hard_negatives", "catalogue_negatives", "horizon_days", "xla", "devices"), 0)
 
@@ -45,7 +45,8 @@ class TrainConfig:
 
     Attributes:
         model: a key of :data:`NETWORKS`; ``size`` of the behaviour model: a key of behaviour.SIZES.
-        epochs, patience: at most so many passes; cool down after ``patience`` without a better validation loss.
+        epochs, patience, cool: at most so many passes; after ``patience`` without a better validation loss cool down
+            for ``cool`` times the passes so far.
         minutes: stop learning after this time, pretraining included.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
@@ -66,6 +67,7 @@ class TrainConfig:
     size: str = "tiny"
     epochs: int = 30
     patience: int = 3
+    cool: float = 0.25
     minutes: float = 7.0
     pretrain_epochs: int = 10
     batch: int = 64
@@ -107,7 +109,7 @@ def read_config(path: Path | None, overrides: Mapping[str, Any], defaults: Train
         if name not in known:
             raise ValueError(f"There is no training setting {name!r}; choose among {', '.join(known)}.")
         kinds = (int, float) if known[name] is float else known[name]
-        too_small = isinstance(value, (int, float)) and value < LEAST.get(name, 1)
+        too_small = isinstance(value, (int, float)) and not value >= LEAST.get(name, 1)  # NaN is none either
         if not isinstance(value, kinds) or too_small or value == "":
             raise ValueError(f"The training setting {name} cannot be {value!r}.")
     config = replace(defaults or TrainConfig(), **given)

@@ -126,6 +126,9 @@ def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig, hard
                     raise ValueError(
                         f"No exposure of {dataset.name} is followed by a {target}: exposures and events belong "
                         "together by user, item and request id, so both need the request id."
+                        if shown
+                        else f"In the training time of {dataset.name} nobody with a history goes on to a {target}, so "
+                        "that it cannot be learned; leave those events out."
                     )
     return parts[0], parts[1]
 

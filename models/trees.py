@@ -103,13 +103,28 @@ class Trees(Scorer):
         return {"items": found, "scores": scores}
 
 
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What says the same of every row: a chance, or the log of an amount in units of its scale."""
+
+    number: float
+
+    def predict(self, rows: Floats) -> Floats:
+        """The number for each row, [R]."""
+        return np.full(len(rows), self.number, np.float32)
+
+    def predict_proba(self, rows: Floats) -> Floats:
+        """Chances of no and of yes, [R, 2]."""
+        return np.tile(np.array([1 - self.number, self.number], np.float32), (len(rows), 1))
+
+
 def fit_trees(
     dataset: Dataset, log: Log, split: Split, config: TreesConfig | None = None, *, horizon_days: float = 0.0
 ) -> Trees:
     """Trees grown on the decisions before ``split.validation``, stopped by those before ``split.test``.
 
-    Raises:
-        ValueError: one sentence: a target that never happens, or always, in the training time.
+    A target that never varies among the training rows (one purchase in a million may not be drawn) is forecast as
+    often as it happens there, and a value that none of them has as usual.
     """
     config = config or TreesConfig()
     limits = ((0.0, split.validation, config.rows), (split.validation, split.test, config.rows // 5))
@@ -120,14 +135,23 @@ def fit_trees(
     x, x_check = training_rows(log, learn), training_rows(log, check)
     classifiers, regressors = {}, {}
     for i, name in enumerate(log.contract.targets):
-        if not 0 < learn.labels[learn.weights[:, i] > 0, i].sum() < (learn.weights[:, i] > 0).sum():
-            raise ValueError(f"Trees cannot learn {name}: in the training time of {dataset.name} it never varies.")
         columns = (learn.labels[:, i], learn.weights[:, i], check.labels[:, i], check.weights[:, i])
-        classifiers[name] = _grown(HistGradientBoostingClassifier, log.contract, config, x, x_check, *columns)
+        known = learn.labels[learn.weights[:, i] > 0, i]
+        varies = len(np.unique(known)) > 1
+        classifiers[name] = (
+            _grown(HistGradientBoostingClassifier, log.contract, config, x, x_check, *columns)
+            if varies
+            else Constant(float(known.mean()) if len(known) else 0.0)
+        )
     for i, name in enumerate(log.contract.values):
         scale = log.contract.value_scales[name]
         columns = (*_amounts(learn.values[:, i], scale), *_amounts(check.values[:, i], scale))
-        regressors[name] = _grown(HistGradientBoostingRegressor, log.contract, config, x, x_check, *columns)
+        known = columns[1] > 0
+        regressors[name] = (
+            _grown(HistGradientBoostingRegressor, log.contract, config, x, x_check, *columns)
+            if known.any()
+            else Constant(0.0)
+        )
     return Trees(log, classifiers, regressors, _examination(classifiers, x, learn.shown, config.seed))
 
 

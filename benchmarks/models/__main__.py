@@ -45,7 +45,16 @@ PUBLISHED = {
 SHOWN = {
     "next item": {"NDCG@10": 1, "HR@10": 1},
     "click in context": {"auc": 1, "logloss": -1},
-    "target": {"matched_auc": 1, "auc": 1, "page ndcg@10": 1, "ndcg@10": 1, "auc_ratio": 1, "ece": -1, "distance": -1},
+    "target": {
+        "matched_auc": 1,
+        "auc": 1,
+        "page ndcg@10": 1,
+        "ndcg@10": 1,
+        "auc_ratio": 1,
+        "expected_auc_ratio": 1,
+        "ece": -1,
+        "distance": -1,
+    },
     "value": {"mae": -1},
 }
 NAMES = {
@@ -55,6 +64,7 @@ NAMES = {
     "page ndcg@10": "NDCG@10 of a page",
     "ndcg@10": "NDCG@10 of all items",
     "auc_ratio": "share of AUC",
+    "expected_auc_ratio": "share of AUC, expected",
     "ece": "calibration error",
     "mae": "mean abs. error",
     "distance": "distance to the truth",

@@ -72,7 +72,9 @@ def behaviours(
     minutes: _Minutes = None,
     size: _Size = None,
     seed: _Seed = None,
-    folder: Annotated[Path | None, typer.Option(help="Keep runs and models here; default: a temporary folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Keep runs and models here; default: a temporary folder.")
+    ] = None,
     json: _Json = False,
 ) -> None:
     """Every behaviour from history, the Transformer beside every yardstick."""
@@ -108,7 +110,9 @@ def _dataset(events: str, spare: Path) -> Dataset:
         if (Path(events) / "dataset.json").exists():
             return Dataset.read(Path(events))
         return import_files([events], spare / "dataset", spare / "rejected")
-    except (MappingError, DomainError) as error:
+    except MappingError as error:
+        fail(f"{error} Options are given to foretell import {events} --out FOLDER; then benchmark that folder.", USAGE)
+    except DomainError as error:
         fail(str(error), USAGE)
     except DatasetError as error:
         fail(str(error))

@@ -105,7 +105,7 @@ def print_requests(base: str, shopper: Shopper, settings: Settings) -> None:
     metrics = f"curl -s {base}/metrics{key} | grep foretell_state_lookups\n" if settings.ops_port is None else ""
     user = shopper.user_id
     named = ", ".join(f'"{item}"' for item in shopper.items)
-    click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click"'
+    click = f'"user_id": "{user}", "item_id": "{shopper.items[0]}", "type": "click", "exposed": [{named}]'
     console.print(
         f"""See a customer of it in a browser:
 
@@ -117,7 +117,7 @@ Or paste into another terminal:
 curl -s {base}/predict{key} -H 'Content-Type: application/json' \\
   -d '{{"user_id": "{user}", "items": [{named}], "k": 5, "context": {{"device": "mobile"}}}}'
 
-[bold]# They click something; the next prediction knows.[/bold]
+[bold]# They click one of the two that were shown; the next prediction knows.[/bold]
 curl -s {base}/events{key} -H 'Content-Type: application/json' \\
   -d '{{"events": [{{"event_id": "'$(date +%s)'", {click}}}]}}'
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
+from models.artifact import Artifact
 from models.datasets.dataset import Dataset
 from models.evaluate import Rival, gather_artifact
-from models.explain import faithfulness
+from models.explain import Unexplained, faithfulness
 from models.fit import Report
 from models.log import Split, build_log, split_by_time
 from models.run import NETWORKS, TrainConfig, publish_run
@@ -25,12 +30,22 @@ from models.trees import fit_trees
 
 #: Defaults for every data set.
 DEFAULTS = TrainConfig(
-    size="tiny", minutes=15.0, pretrain_epochs=4, epochs=100, patience=5, batch=32, history_length=100, per_window=192
+    size="tiny",
+    minutes=15.0,
+    pretrain_epochs=4,
+    epochs=100,
+    patience=5,
+    cool=0.5,
+    batch=32,
+    history_length=100,
+    per_window=192,
 )
 DAY = 86_400.0
 #: A log of at most so many days is asked for the next event.
 SHORT_DAYS = 14
 WEEK_DAYS = 7.0
+#: Events apart from all but this share at either end are strays, where with them the log is more than twice as long.
+STRAY = 0.001
 OURS = "behaviour"
 TREES = "trees"
 #: Decisions and lists are drawn from a period up to this number.
@@ -55,6 +70,22 @@ def split_of(dataset: Dataset) -> tuple[Split, float]:
     return Split(end - 2 * width, end - width), horizon
 
 
+def without_strays(dataset: Dataset) -> tuple[Dataset, int]:
+    """The data set without events years away from all others, by which nothing could be split, and their number.
+
+    A clock that was wrong makes some of any large log. What was shown has a split by shares of events, and keeps all.
+    """
+    if dataset.exposures is not None:
+        return dataset, 0
+    at = dataset.events["at"].dt.epoch("ms").to_numpy()
+    low, high = np.quantile(at, STRAY, method="higher"), np.quantile(at, 1 - STRAY, method="lower")
+    if at.max() - at.min() <= 2 * (high - low):
+        return dataset, 0
+    room = (high - low) / 10
+    kept = (at >= low - room) & (at <= high + room)
+    return replace(dataset, events=dataset.events.filter(pl.Series(kept))), int((~kept).sum())
+
+
 def run_behaviours(
     dataset: Dataset, config: TrainConfig, folder: Path, report: Report = lambda *_: None
 ) -> dict[str, Any]:
@@ -65,9 +96,11 @@ def run_behaviours(
 
     Returns ``valid`` and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name), ``differences`` (the
     Transformer less each yardstick, with intervals, paired over users), ``explanations`` (how faithful they are, see
-    explain.faithfulness), ``train_seconds`` and ``parameters``.
+    explain.faithfulness), ``train_seconds`` and ``parameters``, where the ``split`` is, and how many ``strays`` (see
+    :func:`without_strays`) were left out.
     Raises ValueError as :func:`split_of` and training do.
     """
+    dataset, strays = without_strays(dataset)
     split, horizon = split_of(dataset)
     started = time.monotonic()
     models = {}
@@ -96,13 +129,23 @@ def run_behaviours(
         "differences": {part: report_["differences"] for part, report_ in found.items()},
         "intervals": {part: report_["intervals"].get("model", {}) for part, report_ in found.items()},
         "breakdown": {part: report_["breakdown"] for part, report_ in found.items()},
-        "explanations": faithfulness(ours, dataset, EXPLAINED),
+        "explanations": explained(ours, dataset),
         "train_seconds": ours.metrics()["train_seconds"],
         "seconds": round(time.monotonic() - started, 1),
         "parameters": ours.manifest["parameters"],
         "horizon_days": horizon,
+        "split": {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in asdict(split).items()},
+        "strays": strays,
         "synthetic": dataset.synthetic,
     }
+
+
+def explained(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
+    """How faithful explanations are in the test time, or no ``predictions`` and, under ``missing``, why."""
+    try:
+        return faithfulness(artifact, dataset, EXPLAINED)
+    except Unexplained as error:
+        return {"predictions": 0, "missing": str(error)}
 
 
 def by_name(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

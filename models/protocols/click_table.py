@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from models.contract import FIRST, Behaviour, Contract, Field
 
 PARTS = ("train", "valid", "test")
 ITEM = "item"
+#: Names under which the item may stand in a file.
+ITEM_NAMES = (ITEM, "item_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +32,27 @@ class Table:
     @classmethod
     def read(cls, path: Path) -> Table:
         """Raises ValueError, in one sentence, for a file that lacks a part or whose parts do not fit together."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as .npz ({error}).") from error
+        arrays = load(path)
         wanted = [f"{part}_{half}" for part in PARTS for half in "Xy"] + ["fields"]
         if missing := [name for name in wanted if name not in arrays]:
             raise ValueError(f"{path} lacks {missing[0]}; a click file holds {', '.join(wanted)}.")
-        names = [str(name) for name in arrays["fields"]]
-        if ITEM not in names:
-            raise ValueError(f"{path}: no field is called {ITEM!r}, so nothing says what is clicked.")
+        names = [n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(arrays["fields"]).tolist()]
+        item = next((names.index(name) for name in ITEM_NAMES if name in names), None)
+        if item is None:
+            raise ValueError(
+                f"{path}: no field is called {ITEM!r}, so nothing says what is clicked; "
+                f"name it so in its array fields, which holds {', '.join(names)}."
+            )
         for part in PARTS:
             rows, labels = arrays[f"{part}_X"], arrays[f"{part}_y"]
             if rows.ndim != 2 or rows.shape[1] != len(names) or labels.shape != rows.shape[:1] or not len(rows):
                 raise ValueError(f"{path}: {part}_X and {part}_y do not have one row of {len(names)} fields a label.")
             if not set(np.unique(labels)) <= {0, 1}:
                 raise ValueError(f"{path}: {part}_y holds something else than 0 and 1.")
+            if part != "test" and len(np.unique(labels)) < 2:
+                raise ValueError(f"{path}: {part}_y holds only {labels[0]:.0f}, so that it tells nothing apart.")
         known = [vocabulary(arrays["train_X"][:, place]) for place in range(len(names))]
         ids = {part: encode(arrays[f"{part}_X"], known) for part in PARTS}
-        item = names.index(ITEM)
         others = [place for place in range(len(names)) if place != item]
         return cls(
             items={part: rows[:, item] for part, rows in ids.items()},
@@ -56,6 +61,11 @@ class Table:
             fields=tuple(Field(names[place], "request", FIRST + len(known[place])) for place in others),
             size=FIRST + len(known[item]),
         )
+
+    def scarcer(self, part: str) -> int:
+        """How often the rarer of click and none occurs."""
+        yes = int(self.labels[part].sum())
+        return min(yes, len(self.labels[part]) - yes)
 
     def beside_item(self) -> Table:
         """The same rows with the item as one more field of the context: what knows no items then knows this one."""
@@ -76,6 +86,16 @@ class Table:
             value_scales={},
             repeats=False,
         )
+
+
+def load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz by name. Raises ValueError, in one sentence, where it cannot be read."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    # What numpy, zipfile and zlib raise for a file that is cut short, damaged, empty, or a single array.
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as .npz ({error or 'it is empty'}).") from error
 
 
 def vocabulary(column: NDArray[Any]) -> NDArray[Any]:

@@ -24,17 +24,24 @@ from models.trees import TreesConfig
 
 KINDS = ("logistic", "svm", "dnn")
 SHOWN = ("valid", "test")
+#: Clicks, and rows without one, that trees need in training: some for each part that they are cross-fitted on.
+FEW = 50
 
 Figures = dict[str, dict[str, dict[str, float]]]
 
 
 def yardsticks_of(table: Table, config: TrainConfig, report: Report) -> dict[str, Figures]:
-    """Name -> ``valid`` and ``test`` -> ``click`` -> figures; popularity is an order alone, so it has only an AUC."""
+    """Name -> ``valid`` and ``test`` -> ``click`` -> figures; popularity is an order alone, so it has only an AUC.
+
+    There are no trees where training has fewer than FEW clicks, or rows without one.
+    """
     found = {"popularity": popularity(table)}
     for kind in KINDS:
         scorer, _ = learned(table.beside_item(), replace(config, model=kind), report)
         scorer.calibrate()
         found[kind] = {part: {"click": scorer.figures(part)} for part in SHOWN}
+    if table.scarcer("train") < FEW:
+        return found
     report("trees", 0, 1)
     return found | {"trees": trees(table, config.seed)}
 

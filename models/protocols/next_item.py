@@ -60,7 +60,7 @@ class Sequences:
     def read(cls, path: Path) -> Sequences:
         """Raises ValueError, in one sentence, for a file that cannot be read, is empty, or has too short a line."""
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} cannot be read ({error}).") from error
         rows = [words for line in lines if (words := line.split())]
@@ -68,6 +68,8 @@ class Sequences:
             raise ValueError(f"{path} holds no sequence; each line has to be a user followed by items in time order.")
         if short := next((row for row in rows if len(row) <= SHORTEST), None):
             raise ValueError(f"{path}: user {short[0]} has fewer than {SHORTEST} items; leave such users out.")
+        if max(len(row) for row in rows) == SHORTEST + 1:
+            raise ValueError(f"{path}: nobody has more than {SHORTEST} items, so that nothing follows in training.")
         names = sorted({item for row in rows for item in row[1:]})
         place = {name: FIRST + i for i, name in enumerate(names)}
         return cls(names, [np.array([place[item] for item in row[1:]], np.int32) for row in rows])
@@ -79,6 +81,8 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
     Returns ``valid``, ``test``, ``yardsticks``, ``train_seconds`` and ``parameters``. Raises ValueError as
     :meth:`Sequences.read` does.
     """
+    if config.model != "behaviour":
+        raise ValueError(f"The next-item protocol trains the model behaviour, not {config.model}.")
     keras.utils.set_random_seed(config.seed)
     sequences = Sequences.read(path)
     log = sequence_log(sequences, config.history_length)
@@ -89,11 +93,12 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
     ranker = Ranker(network, sequences)
     started = time.monotonic()
     history = _learn(network, log, ranker, config, report)
+    took = time.monotonic() - started
     return {
         "valid": figures(ranker.ranks(2)),
         "test": figures(ranker.ranks(1)),
         "yardsticks": yardsticks(sequences),
-        "train_seconds": round(time.monotonic() - started, 1),
+        "train_seconds": round(took, 1),
         "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
         "dropout": config.dropout,
         "learning": history,
@@ -187,7 +192,10 @@ class Ranker:
 
 
 def rank_of_last(scores: NDArray[np.float32], items: list[NDArray[np.int32]], left: int) -> NDArray[np.int64]:
-    """The 1-based rank [n] of item -``left`` by scores [n, V] among items that do not come before it."""
+    """The 1-based rank [n] of item -``left`` by scores [n, V] among items that do not come before it.
+
+    What is no number counts against it: a network that has diverged ranks everything last.
+    """
     rows = np.arange(len(items))
     own = scores[rows, [row[-left] for row in items]]
     scores = scores.copy()
@@ -195,7 +203,7 @@ def rank_of_last(scores: NDArray[np.float32], items: list[NDArray[np.int32]], le
     for row, sequence in enumerate(items):
         scores[row, sequence[:-left]] = -np.inf
     scores[rows, [row[-left] for row in items]] = -np.inf
-    return np.asarray(1 + (scores >= own[:, None]).sum(axis=1), np.int64)
+    return np.asarray(1 + (~(scores < own[:, None])).sum(axis=1), np.int64)
 
 
 def figures(ranks: NDArray[np.int64]) -> dict[str, float]:

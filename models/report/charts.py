@@ -90,6 +90,7 @@ WORDS = {
     "logloss": "log loss",
     "ece": "calibration error",
     "auc_ratio": "share of the possible AUC",
+    "expected_auc_ratio": "share of the possible AUC, expected",
     "distance": "distance to the true probability",
     "page ndcg@10": "NDCG@10 of a page",
     "ndcg@10": "NDCG@10",

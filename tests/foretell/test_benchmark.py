@@ -18,7 +18,7 @@ from foretell.cli import app
 from models.datasets.dataset import Dataset
 from models.datasets.storefront import simulate
 from models.protocols import behaviours as protocol
-from models.protocols.behaviours import split_of
+from models.protocols.behaviours import split_of, without_strays
 
 run = CliRunner().invoke
 #: As quick as training gets: one length of windows, one pass.
@@ -103,6 +103,18 @@ def test_a_log_of_two_weeks_is_asked_for_the_next_event_and_a_longer_one_for_a_w
     assert (split.validation, split.test, horizon) == pytest.approx((end - 14 * day, end - 7 * day, 7.0))
 
 
+def test_events_years_away_do_not_decide_how_a_log_is_split(shop: Dataset) -> None:
+    """One clock that was wrong in a log of nine days; without it the last day is the test."""
+    log = of_days(shop, 9)
+    at = log.events["at"]
+    wrong = replace(log, events=log.events.with_columns(at=pl.Series([at[0] - timedelta(days=900), *at[1:]])))
+    found, strays = without_strays(wrong)
+    assert strays == 1
+    assert len(found.events) == len(log.events) - 1
+    assert split_of(found)[1] == 0
+    assert without_strays(log)[1] == without_strays(shop)[1] == 0
+
+
 @pytest.mark.parametrize(("days", "needed"), [(2.9, 3), (20.0, 21)])
 def test_too_short_a_log_is_refused_in_one_sentence(shop: Dataset, days: float, needed: int) -> None:
     with pytest.raises(ValueError, match=f"span {days} days; training, validation and test need {needed}"):
@@ -116,6 +128,7 @@ def test_too_short_a_log_is_refused_in_one_sentence(shop: Dataset, days: float, 
         (["behaviours", "nowhere", "--size", "giant"], 2, "size"),
         (["next-item", "nowhere.txt"], 1, "nowhere.txt"),
         (["click", "nowhere.npz"], 1, "nowhere.npz"),
+        (["behaviours", "storefront", "--folder", __file__], 2, "is a file"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_sentence(arguments: list[str], code: int, sentence: str) -> None:
@@ -123,3 +136,10 @@ def test_what_cannot_work_is_told_in_one_sentence(arguments: list[str], code: in
     assert result.exit_code == code
     assert sentence in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.output
+
+
+def test_a_log_that_needs_options_is_to_be_imported_first(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,when\nu,i,2026-01-01\n")
+    result = run(app, ["benchmark", "behaviours", str(tmp_path / "log.csv")])
+    assert result.exit_code == 2
+    assert "Options are given to foretell import" in result.stderr.replace("\n", " ")

@@ -241,6 +241,32 @@ def test_a_segment_with_some_answers_leaves_a_shared_line_that_is_wrong_for_it()
     assert few["cross-fitted"]["ece"] < 0.15 < few["before"]["ece"]
 
 
+@pytest.mark.parametrize("busy", ["bought everything", "alone has a long history"])
+def test_what_one_user_decides_alone_is_not_forecast_for_others(busy: str) -> None:
+    """150 yes of one user among 100: whoever leaves that user out has nothing to fit a line to."""
+    rng = np.random.default_rng(3)
+    users = np.repeat(np.arange(100), 30)
+    labels = (rng.random(3000) < 0.3).astype(np.float32)
+    lengths = np.full(3000, 2)
+    users[:300], labels[:300:2] = 0, 1.0
+    if busy == "bought everything":
+        labels[users != 0] = 0.0
+    else:
+        lengths[users == 0] = 50
+    _, report = fit_calibration(
+        ["click"],
+        rng.normal(-1, 1, (3000, 1)),
+        labels[:, None],
+        np.ones((3000, 1)),
+        np.ones(3000),
+        lengths,
+        users,
+    )
+    alone = "all" if busy == "bought everything" else "20+"
+    assert report["click"][alone]["positives"] >= 150
+    assert report["click"][alone]["method"] in ("identity", "shared")
+
+
 def test_labels_that_are_not_known_are_no_answers(miscalibrated: dict[str, np.ndarray]) -> None:
     weights = miscalibrated["weights"].copy()
     weights[:, 1] = 0

@@ -79,7 +79,7 @@ def test_the_same_moment_in_every_spelling(cell: object) -> None:
         ("1511526605.123", NOON + timedelta(milliseconds=123)),
         ("1511526605123456", NOON + timedelta(milliseconds=123)),
         (0, datetime(1970, 1, 1, tzinfo=UTC)),
-        ("20171124", datetime(1970, 8, 22, 11, 5, 24, tzinfo=UTC)),  # seconds, and so before 2000: not guessed
+        ("20171124", datetime(1970, 8, 22, 11, 5, 24, tzinfo=UTC)),  # seconds, and so before 1990: not guessed
         ("24/11/2017", None),
         ("11/24/2017", None),
         ("24.11.2017", None),

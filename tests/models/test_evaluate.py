@@ -135,6 +135,7 @@ def test_the_share_of_what_can_be_known_is_one_for_the_true_probabilities(
 ) -> None:
     report = evaluate(shop, log, split, functions, np.ones(32, np.float32), limit=3000, samples=50)  # type: ignore[arg-type]
     assert report["oracle"]["click"]["auc_ratio"] == 1
+    assert report["oracle"]["click"]["expected_auc_ratio"] == 1
     assert report["oracle"]["click"]["distance"] == 0
     expected = (report["model"]["click"]["auc"] - 0.5) / (report["oracle"]["click"]["auc"] - 0.5)
     assert report["model"]["click"]["auc_ratio"] == pytest.approx(expected, rel=1e-5)

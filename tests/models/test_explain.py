@@ -24,6 +24,7 @@ from models.golden import Functions
 from models.log import Log, split_by_time
 from models.network import Network
 from models.past import Catalogue, Events
+from models.protocols.behaviours import explained
 from models.run import NETWORKS, TrainConfig, build_network, build_variables
 from models.scoring import Scorer, load_functions
 from models.vocabulary import Vocabulary
@@ -277,6 +278,15 @@ def test_the_library_explains_items_for_a_history(published: tuple[Artifact, Fun
     total = same["click"].base + sum(part.contribution for parts in lists for part in parts)
     assert total == pytest.approx(same["click"].log_odds, abs=1e-3)
     assert other["click"].log_odds != same["click"].log_odds
+
+
+def test_where_nobody_has_a_history_a_benchmark_says_so_and_goes_on(
+    published: tuple[Artifact, Functions], shop: Dataset
+) -> None:
+    once = replace(shop, exposures=None, events=shop.events.unique("user_id", keep="last", maintain_order=True))
+    found = explained(published[0], once)
+    assert found["predictions"] == 0
+    assert "history of two events" in found["missing"]
 
 
 def test_a_model_exported_before_explanations_says_what_to_do(published: tuple[Artifact, Functions]) -> None:

@@ -85,6 +85,25 @@ def test_the_best_weights_are_kept_and_cooling_down_begins_when_nothing_improves
     np.testing.assert_array_equal(loop.network.get_weights()[0], seen[1])
 
 
+@pytest.mark.parametrize(("cool", "stable", "lasts"), [(0.25, 8, 2), (0.5, 6, 3), (2.0, 3, 6)])
+def test_cooling_down_lasts_as_told_and_is_over_in_time(
+    log: Log, windows: Windows, cool: float, stable: int, lasts: int
+) -> None:
+    """Epochs of one step each; the first epoch of cooling down still begins with the whole rate."""
+    loop = fit(log, Schedule(epochs=stable + lasts, cool=cool, minutes=50))
+    batch, losses = next(iter(windows.batches(8))), itertools.count(10.0, -1.0)  # ever better: patience has no part
+    history = loop.run(lambda: [batch], 1, lambda: {"val_loss": next(losses)})
+    falling = [1e-3 * (1 - done / lasts) for done in range(lasts)]
+    assert history["learning_rate"] == pytest.approx([1e-3] * stable + falling, abs=1e-6)
+
+
+def test_learning_that_diverges_is_an_error_and_no_result(log: Log, windows: Windows) -> None:
+    loop = fit(log, Schedule(epochs=3))
+    few = list(windows.batches(64))[:1]
+    with pytest.raises(ValueError, match="diverged: after epoch 1 of train"):
+        loop.run(lambda: few, 1, lambda: {"val_loss": float("nan")})
+
+
 def test_averages_forget_what_the_weights_began_as() -> None:
     """After 12 steps of a pass of 1,000, what the first step left has a weight of 1/4 * 2/5 * .. * 12/15 < 1 %."""
     kept = np.prod([remembered(taken, 1000) for taken in range(1, 12)])
@@ -95,7 +114,7 @@ def test_averages_forget_what_the_weights_began_as() -> None:
 def test_an_epoch_is_a_pass_or_a_tenth_of_the_time(log: Log, windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches without end and a minute by a clock that each look moves on a second: 3 steps and 9 seconds an epoch.
 
-    So there are seven, and from the sixth, which ends after more than STABLE of the minute, the rate falls.
+    So there are seven, and from the sixth, which ends after more than four fifths of the minute, the rate falls.
     """
     loop = fit(log, Schedule(epochs=50, minutes=1))
     batch = next(iter(windows.batches(8)))

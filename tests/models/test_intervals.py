@@ -9,6 +9,14 @@ from models.intervals import Estimate, Resamples
 from models.metrics import auc, expected_calibration_error
 
 
+def test_the_area_under_expected_labels_counts_expected_pairs() -> None:
+    """Yes weighs .5 at .1 and 1 at .2, no weighs .5 at .1 and 1 at .3: of 1.5 * 1.5 pairs .5 * .5 are ties and 1 * .5
+    in order."""
+    labels, scores = np.array([0.5, 1.0, 0.0]), np.array([0.1, 0.2, 0.3])
+    assert auc(labels, scores) == pytest.approx((0.25 / 2 + 0.5) / 2.25)
+    assert auc(np.array([0.0, 1.0, 0.0]), scores) == 0.5
+
+
 @pytest.fixture
 def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Users, labels and scores of 400 rows of 25 users; scores are tied here and there."""

@@ -73,6 +73,9 @@ def test_only_behaviours_that_happen_are_targets() -> None:
         ("amount",),
         {"amount": 3.0},
     )
+    free = dataset(events(times, type=["purchase"] * 20, value=[0.0, -1.0] * 10))  # amounts that are never positive
+    contract = build_contract(free, vocabulary, free.domain, times[-1].timestamp(), history_length=4, negatives=1)
+    assert contract.values == ()
     carts = dataset(events(times, type=["cart"] * 20))
     with pytest.raises(ValueError, match=r"has no event of a type to predict \(click, purchase\)"):
         build_contract(carts, vocabulary, carts.domain, times[-1].timestamp(), history_length=4, negatives=1)

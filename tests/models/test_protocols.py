@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.contract import FIRST
-from models.protocols import click, click_table, next_item
+from models.protocols import click, click_table, click_yardsticks, next_item
 from models.protocols.next_item import Sequences, rank_of_last
 
 
@@ -18,6 +18,12 @@ def test_a_rank_counts_the_better_items_that_are_not_in_the_history() -> None:
     scores = np.array([[9, 9, 5.0, 1.0, 2.0, 3.0, 2.0]], np.float32)
     ranks = rank_of_last(scores, [np.array([2, 3, 4], np.int32)], left=1)
     assert ranks.tolist() == [3]  # 5 is better, 6 is as good, 2 is better but was had before
+
+
+def test_what_is_no_number_ranks_last() -> None:
+    """A network that has diverged must not look like one that is always right."""
+    ranks = rank_of_last(np.full((1, 7), np.nan, np.float32), [np.array([2, 3, 4], np.int32)], left=1)
+    assert ranks[0] >= 7
 
 
 def test_the_log_of_sequences_leaves_out_the_last_two_items(tmp_path: Path) -> None:
@@ -30,7 +36,14 @@ def test_the_log_of_sequences_leaves_out_the_last_two_items(tmp_path: Path) -> N
     assert not log.contract.repeats
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "holds no sequence"), ("u1 a b\n", "fewer than 3 items")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no sequence"),
+        ("u1 a b\n", "fewer than 3 items"),
+        ("u1 a b c\nu2 b c a\n", "nobody has more than 3 items"),
+    ],
+)
 def test_a_file_without_enough_to_learn_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "sequences.txt"
     file.write_text(text, encoding="utf-8")
@@ -83,7 +96,10 @@ def test_values_that_training_has_not_seen_are_unknown() -> None:
     ("change", "message"),
     [
         ({"test_y": None}, "lacks test_y"),
-        ({"fields": np.array(["user", "thing", "hour"])}, "no field is called 'item'"),
+        ({"fields": np.array(["user", "thing", "hour"])}, "no field is called 'item'.*user, thing, hour"),
+        ({"fields": np.array("item")}, "do not have one row"),
+        ({"train_y": np.ones(6000)}, "train_y holds only 1"),
+        ({"valid_y": np.zeros(1000)}, "valid_y holds only 0"),
         ({"valid_y": np.full(1000, 2)}, "something else than 0 and 1"),
         ({"train_X": np.zeros((5, 2), int)}, "do not have one row"),
     ],
@@ -97,3 +113,41 @@ def test_a_click_file_that_does_not_fit_is_refused_in_one_sentence(
     np.savez(file, **{name: array for name, array in changed.items() if array is not None})
     with pytest.raises(ValueError, match=message):
         click_table.Table.read(file)
+
+
+@pytest.mark.parametrize("names", [["user_id", "item_id", "tag_id"], [b"user", b"item", b"hour"]])
+def test_a_click_file_may_name_its_item_as_others_do(tmp_path: Path, names: list[str] | list[bytes]) -> None:
+    file = table(tmp_path / "clicks.npz", np.random.default_rng(0))
+    with np.load(file) as arrays:
+        changed = {**arrays, "fields": np.array(names)}
+    np.savez(file, **changed)
+    read = click_table.Table.read(file)
+    assert len(read.fields) == 2
+    assert read.size == 30 + FIRST
+
+
+def test_a_damaged_click_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    file = table(tmp_path / "clicks.npz", np.random.default_rng(0))
+    whole = file.read_bytes()
+    flipped = whole[:1000] + bytes([whole[1000] ^ 255]) + whole[1001:]
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for content in (whole[: len(whole) // 2], flipped, b"", (tmp_path / "array.npy").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
+            click_table.Table.read(file)
+
+
+def test_trees_are_left_out_where_clicks_are_too_few_to_grow_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = table(tmp_path / "clicks.npz", rng)
+    with np.load(file) as arrays:
+        few = {**arrays, "train_y": (np.arange(6000) < 3).astype(np.int8)}
+    np.savez(file, **few)
+    config = replace(click.DEFAULTS, size="tiny", epochs=1, xla=False)
+    found = click_yardsticks.yardsticks_of(click_table.Table.read(file), config, lambda *_: None)
+    assert set(found) == {"popularity", "logistic", "svm", "dnn"}
+
+
+def test_only_a_model_that_retrieves_is_asked_for_the_next_item(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trains the model behaviour, not dnn"):
+        next_item.run_next_item(tmp_path / "any.txt", replace(next_item.DEFAULTS, model="dnn"))

@@ -18,7 +18,7 @@ from models.metrics import auc
 from models.past import Candidates, Past
 from models.questions import decisions_of
 from models.samples import Windows
-from models.trees import Trees, TreesConfig, _distinct, fit_trees, training_rows
+from models.trees import Constant, Trees, TreesConfig, _distinct, fit_trees, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,11 @@ def test_items_with_equal_features_are_judged_once() -> None:
     np.testing.assert_array_equal(rows[alike], [[1, 2], [0, 5], [1, 2]])
 
 
-def test_a_target_that_never_happens_cannot_be_learned(shop: Dataset, log: Log, split: Split) -> None:
+def test_a_target_that_never_varies_is_forecast_as_often_as_it_happens(shop: Dataset, log: Log, split: Split) -> None:
+    """Before the fourth event of the shop nothing was bought."""
     early = Split(float(np.sort(log.at)[3]), split.test)
-    with pytest.raises(ValueError, match="Trees cannot learn"):
-        fit_trees(shop, log, early, TreesConfig(rows=100))
+    trees = fit_trees(shop, log, early, TreesConfig(rows=100))
+    assert log.contract.targets[-1] == "purchase"
+    asked = exposure_decisions(shop, log).take(np.arange(20))
+    assert (trees.score(asked).probabilities[:, -1] == 0).all()
+    assert Constant(0.25).predict_proba(np.zeros((2, 5), np.float32)).tolist() == [[0.75, 0.25]] * 2
