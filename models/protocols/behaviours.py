@@ -36,7 +36,7 @@ DEFAULTS = TrainConfig(
     epochs=100,
     patience=5,
     cool=0.5,
-    batch=32,
+    batch=16,
     history_length=100,
     per_window=192,
 )

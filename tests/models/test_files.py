@@ -256,9 +256,11 @@ C536379,D,Discount,-1,2010-12-01 09:41:00,27.5,14527.0,United Kingdom
 """
 
 
-def test_online_retail_by_hand(tmp_path: Path) -> None:
-    """Eight lines: two purchases stay, and six are rejected for six reasons."""
-    (tmp_path / "retail.csv").write_text(RETAIL, encoding="utf-8")
+@pytest.mark.parametrize("names", ["", "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"])
+def test_online_retail_by_hand(tmp_path: Path, names: str) -> None:
+    """Eight lines: two purchases stay, and six are rejected for six reasons; by the names of Online Retail II too."""
+    header, rows = RETAIL.split("\n", 1)
+    (tmp_path / "retail.csv").write_text(f"{names or header}\n{rows}", encoding="utf-8")
     dataset = load(tmp_path / "retail.csv")
     assert dataset.events.select("user_id", "item_id", "type", "value").rows() == [
         ("17850.0", "85123A", "purchase", pytest.approx(15.3)),

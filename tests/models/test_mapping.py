@@ -97,7 +97,7 @@ def test_a_bad_mapping_file_is_refused_in_one_sentence(tmp_path: Path, text: str
 
 
 def test_an_unknown_mapping_is_answered_with_the_shipped_ones() -> None:
-    with pytest.raises(MappingError, match="shipped are completejourney, online_retail, taobao"):
+    with pytest.raises(MappingError, match="shipped are completejourney, online_retail, online_retail_ii, taobao"):
         load_mapping("nonsense")
 
 
