@@ -184,7 +184,8 @@ def _unseen(fit: Callable[[Rows], Line], rows: Rows, fold: NDArray[np.int64]) ->
 
 
 def _affordable(rows: Rows, fold: NDArray[np.int64]) -> list[str]:
-    """The methods that so many answers can bear, also without any one fold: one user may have given most of them."""
+    """The methods that so many answers can bear; none where without one fold hardly any are left, for one user may have
+    given most of them."""
     left = [rows.take(fold != number).scarcer() for number in np.unique(fold)]
     scarcer = rows.scarcer() if min(left, default=0) >= VERY_FEW // 2 else 0
     return ["identity", "platt", "beta", "isotonic"][: 1 + (scarcer >= VERY_FEW) + 2 * (scarcer >= FEW)]

@@ -143,8 +143,8 @@ def build_contract(
         raise ValueError(f"The data set {dataset.name} has no event of a type to predict ({wanted}).")
     scales = {}
     for behaviour in domain.behaviours:
-        values = seen.filter(pl.col("type") == behaviour.name)["value"].drop_nulls()
-        if behaviour.value and (values > 0).any():  # a size that is never positive teaches nothing
+        values = seen.filter((pl.col("type") == behaviour.name) & (pl.col("value") > 0))["value"]
+        if behaviour.value and len(values):  # a size that is not positive teaches nothing
             scales[behaviour.value] = max(float(np.mean(values.to_numpy())), 1e-6)
     price = np.log1p(dataset.items["price"].drop_nulls().to_numpy())
     request, profile = (
