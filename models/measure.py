@@ -6,7 +6,7 @@ Every metric is an :class:`Estimate`, so that it has an interval, and so has its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Ruler:
     contract: Contract
     questions: Questions
     resamples: Resamples
+    _best: dict[int, Mapping[str, Estimate]] = field(default_factory=dict, init=False)
 
     def select(self, masks: tuple[Any, Any, Any]) -> Ruler:
         """The ruler of a group: of some decisions, matched decisions and moves."""
@@ -78,7 +79,8 @@ class Ruler:
             found |= self._pages(answers.places[:, place], place)
         if asked.truth is not None:
             truth = asked.truth[known, place]
-            found |= self._shares(user, labels, scores, truth)
+            reached = {"auc_ratio": found["auc"], "expected_auc_ratio": self._auc(user, truth, scores)}
+            found |= {name: above_half(e).ratio(self._possible(place)[name]) for name, e in reached.items()}
             if answers.calibrated:
                 found["distance"] = self.resamples.mean(user, np.abs(scores - truth))
         return {**found, "rate": float(labels.mean()) if len(labels) else float("nan"), "rows": len(labels)}
@@ -86,16 +88,17 @@ class Ruler:
     def _auc(self, user: Any, labels: Floats, scores: Floats) -> Estimate:
         return self.resamples.auc(user, labels, scores, auc(labels, scores))
 
-    def _shares(self, user: Any, labels: Floats, scores: Floats, truth: Floats) -> Metrics:
-        """Shares of the AUC that the true probabilities reach: by what happened, and by what they expect to happen,
-        which some purchases more or less by chance do not move."""
-        return {
-            name: self._above_half(user, yes, scores).ratio(self._above_half(user, yes, truth))
-            for name, yes in (("auc_ratio", labels), ("expected_auc_ratio", truth))
-        }
-
-    def _above_half(self, user: Any, labels: Floats, scores: Floats) -> Estimate:
-        return self._auc(user, labels, scores).apply(lambda x: x - 0.5)
+    def _possible(self, place: int) -> Mapping[str, Estimate]:
+        """How far above 1/2 the AUC of the true probabilities of a target lies, for all contenders alike: by what
+        happened, and by what they expect to happen, which some purchases more or less by chance do not move."""
+        if place not in self._best:
+            asked = self.questions.decisions
+            assert asked.truth is not None
+            known = asked.weights[:, place] > 0
+            user, labels, truth = asked.user[known], asked.labels[known, place], asked.truth[known, place]
+            ways = {"auc_ratio": labels, "expected_auc_ratio": truth}
+            self._best[place] = {name: above_half(self._auc(user, yes, truth)) for name, yes in ways.items()}
+        return self._best[place]
 
     def _pages(self, places: Any, place: int) -> Metrics:
         """Pages on which something had the target, as ordered for it."""
@@ -132,6 +135,11 @@ class Ruler:
         user = asked.user[known]
         squares = self.resamples.mean(user, error**2)
         return {"mae": self.resamples.mean(user, np.abs(error)), "rmse": squares.apply(np.sqrt), "rows": len(error)}
+
+
+def above_half(auc: Estimate) -> Estimate:
+    """An AUC less what guessing reaches."""
+    return auc.apply(lambda x: x - 0.5)
 
 
 def plain(tables: Mapping[str, Table]) -> dict[str, Any]:

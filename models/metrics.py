@@ -24,8 +24,10 @@ def auc(labels: Floats, scores: Floats) -> float:
     """
     if not 0 < labels.sum() < len(labels):
         return float("nan")
-    yes = np.repeat([1, 0], len(labels))
-    return float(roc_auc_score(yes, np.tile(scores, 2), sample_weight=np.concatenate([labels, 1 - labels])))
+    yes, no = labels > 0, labels < 1
+    answers = np.repeat([1, 0], [yes.sum(), no.sum()])
+    weights = np.concatenate([labels[yes], 1 - labels[no]])
+    return float(roc_auc_score(answers, np.concatenate([scores[yes], scores[no]]), sample_weight=weights))
 
 
 def log_losses(labels: Floats, probabilities: Floats) -> Floats:

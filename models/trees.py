@@ -123,8 +123,8 @@ def fit_trees(
 ) -> Trees:
     """Trees grown on the decisions before ``split.validation``, stopped by those before ``split.test``.
 
-    A target that never varies among the training rows (one purchase in a million may not be drawn) is forecast as
-    often as it happens there, and a value that none of them has as usual.
+    What never varies among the training rows (one purchase in a million may not be drawn) is forecast as it is there,
+    and a value that none of them has as usual.
     """
     config = config or TreesConfig()
     limits = ((0.0, split.validation, config.rows), (split.validation, split.test, config.rows // 5))
@@ -136,22 +136,11 @@ def fit_trees(
     classifiers, regressors = {}, {}
     for i, name in enumerate(log.contract.targets):
         columns = (learn.labels[:, i], learn.weights[:, i], check.labels[:, i], check.weights[:, i])
-        known = learn.labels[learn.weights[:, i] > 0, i]
-        varies = len(np.unique(known)) > 1
-        classifiers[name] = (
-            _grown(HistGradientBoostingClassifier, log.contract, config, x, x_check, *columns)
-            if varies
-            else Constant(float(known.mean()) if len(known) else 0.0)
-        )
+        classifiers[name] = _grown(HistGradientBoostingClassifier, log.contract, config, x, x_check, *columns)
     for i, name in enumerate(log.contract.values):
         scale = log.contract.value_scales[name]
         columns = (*_amounts(learn.values[:, i], scale), *_amounts(check.values[:, i], scale))
-        known = columns[1] > 0
-        regressors[name] = (
-            _grown(HistGradientBoostingRegressor, log.contract, config, x, x_check, *columns)
-            if known.any()
-            else Constant(0.0)
-        )
+        regressors[name] = _grown(HistGradientBoostingRegressor, log.contract, config, x, x_check, *columns)
     return Trees(log, classifiers, regressors, _examination(classifiers, x, learn.shown, config.seed))
 
 
@@ -242,8 +231,13 @@ def _grown(
     y_check: Floats,
     weights_check: Floats,
 ) -> Any:
-    """One fitted model of the rows that have a weight; without validation rows it grows to a third."""
+    """One fitted model of the rows that have a weight; without validation rows it grows to a third.
+
+    What is the same in all rows needs no tree.
+    """
     rows, checks = weights > 0, weights_check > 0
+    if len(np.unique(y[rows])) < 2:
+        return Constant(float(y[rows][0]) if rows.any() else 0.0)
     first = x.shape[1] - 1 - len(contract.fields)
     model = kind(
         loss="log_loss" if kind is HistGradientBoostingClassifier else "absolute_error",

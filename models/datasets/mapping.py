@@ -109,18 +109,43 @@ class Columns:
 
 
 def load_mapping(name_or_path: str) -> Columns:
-    """A shipped mapping by its name, or a TOML file by its path. Raises MappingError where it is missing or bad."""
-    text = str(name_or_path)
+    """A shipped mapping by its name, or a TOML file by its path. Raises MappingError where it is missing or bad.
+
+    ``like`` names a mapping that it begins with, whose columns are ``renamed``.
+    """
+    path = _file(str(name_or_path))
+    data = _toml(path)
+    if "like" in data:
+        like, names = data.pop("like"), data.pop("renamed", {})
+        if not isinstance(names, dict):
+            raise MappingError(f"{path} says renamed = {names!r}, which is of the wrong type.")
+        data = _renamed(_toml(_file(str(like))), names) | data
+    return _columns(data, str(path))
+
+
+def _file(text: str) -> Path:
     path = Path(text) if "/" in text or text.endswith(".toml") else FOLDER / f"{text}.toml"
     if not path.is_file():
         raise MappingError(
             f"No mapping {text!r}; shipped are {', '.join(mapping_names())}, or give a path to a TOML file."
         )
+    return path
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MappingError(f"{path} cannot be read as TOML ({error}).") from error
-    return _columns(data, str(path))
+
+
+def _renamed(part: Any, names: Mapping[str, str]) -> Any:
+    """A part of a mapping where some columns are called otherwise."""
+    if isinstance(part, dict):
+        return {key: _renamed(value, names) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_renamed(value, names) for value in part]
+    return names.get(part, part)
 
 
 def mapping_names() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from models.contract import FIRST, Behaviour, Contract, Field
@@ -91,10 +92,13 @@ class Table:
 def load(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz by name. Raises ValueError, in one sentence, where it cannot be read."""
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise ValueError("it holds a single array")
             return {name: file[name] for name in file.files}
-    # What numpy, zipfile and zlib raise for a file that is cut short, damaged, empty, or a single array.
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError) as error:
+    # What numpy, zipfile and zlib raise for a file that is cut short, damaged or empty.
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as .npz ({error or 'it is empty'}).") from error
 
 

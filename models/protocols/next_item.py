@@ -81,14 +81,14 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
     Returns ``valid``, ``test``, ``yardsticks``, ``train_seconds`` and ``parameters``. Raises ValueError as
     :meth:`Sequences.read` does.
     """
-    if config.model != "behaviour":
-        raise ValueError(f"The next-item protocol trains the model behaviour, not {config.model}.")
     keras.utils.set_random_seed(config.seed)
     sequences = Sequences.read(path)
     log = sequence_log(sequences, config.history_length)
     if config.dropout < 0:
         config = replace(config, dropout=dropout_of(log))
     network = build_network(log.contract, log.content, config)
+    if not network.retrieval_weight:
+        raise ValueError(f"The model {config.model} does not learn which item comes next; take behaviour.")
     build_variables(network)
     ranker = Ranker(network, sequences)
     started = time.monotonic()

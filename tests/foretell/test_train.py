@@ -112,6 +112,7 @@ def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
         (["train", "DATA", "--size", "giant"], 2, "size"),
         (["train", "DATA", "--epochs", "0"], 2, "The training setting epochs cannot be 0"),
         (["train", "DATA", "--minutes", "-3"], 2, "The training setting minutes cannot be -3.0"),
+        (["train", "DATA", "--minutes", "nan"], 2, "The training setting minutes cannot be nan"),
         (["train", "DATA", "--name", "my shop"], 2, "'my shop' cannot name a model"),
         (["train", "DATA", "--config", "none.toml"], 2, "cannot be read as TOML"),
         (["train", "UNJOINED"], 1, "No exposure of storefront is followed by a click"),

@@ -83,6 +83,8 @@ def test_pairs_take_field_and_column() -> None:
     [
         ('colour = "red"', "key 'colour'"),
         ("user = 3", "user = 3"),
+        ('like = "nothing"', "No mapping 'nothing'"),
+        ('like = "taobao"\nrenamed = "ts"', "renamed = 'ts', which is of the wrong type"),
         ('[[reject]]\nreason = "r"\ncolumn = "c"', "needs one of pattern, unless and at_most"),
         ('[[reject]]\nreason = "r"', "reject rule"),
         ('[[reject]]\nreason = "r"\ncolumn = "c"\npattern = "("', "no regular expression"),

@@ -149,5 +149,6 @@ def test_trees_are_left_out_where_clicks_are_too_few_to_grow_them(tmp_path: Path
 
 
 def test_only_a_model_that_retrieves_is_asked_for_the_next_item(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="trains the model behaviour, not dnn"):
-        next_item.run_next_item(tmp_path / "any.txt", replace(next_item.DEFAULTS, model="dnn"))
+    (tmp_path / "sequences.txt").write_text("u1 a b c d\nu2 b c d\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="The model dnn does not learn which item comes next"):
+        next_item.run_next_item(tmp_path / "sequences.txt", replace(next_item.DEFAULTS, model="dnn"))
