@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,12 +14,16 @@ from models.encode import Arrays
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
+#: Steps after which XLA compiles a shape of batch. That takes some 20 seconds and saves some 50 ms a step, so that a
+#: shape that is seldom never pays; the number does not depend on the clock, for the results do a little on the way.
+HOT = 200
+
 
 class Accelerator:
     """Runs training steps.
 
     Args:
-        xla: compile the step for every shape of batch that occurs (a few seconds each, then faster).
+        xla: compile the step for every shape of batch that has come :data:`HOT` times.
         devices: how many devices of the kind found (GPUs, else CPUs) share a batch; 0 takes all GPUs, or one CPU.
 
     Raises:
@@ -42,14 +47,17 @@ class Accelerator:
     def step(self, function: Step) -> Callable[[Arrays], dict[str, Any]]:
         """A function of a batch to its scalar results, compiled; several devices take a share of the rows each."""
         if self.strategy is None:
-            compiled = tf.function(function, jit_compile=self.xla, autograph=False)
+            plain, compiled = (tf.function(function, jit_compile=xla, autograph=False) for xla in (False, True))
             traced: dict[tuple[tuple[int, ...], ...], Any] = {}  # by shapes, of which there are few
+            met: Counter[tuple[tuple[int, ...], ...]] = Counter()
 
             def alone(batch: Arrays) -> dict[str, Any]:
                 tensors = {name: tf.constant(array) for name, array in batch.items()}
                 shapes = tuple(array.shape for array in batch.values())
-                if shapes not in traced:
-                    traced[shapes] = compiled.get_concrete_function(tensors)
+                hot = self.xla and met[shapes] == HOT
+                if hot or shapes not in traced:
+                    traced[shapes] = (compiled if hot else plain).get_concrete_function(tensors)
+                met[shapes] += 1
                 return dict(traced[shapes](tensors))
 
             return alone

@@ -64,3 +64,21 @@ class Noise:
     def _depth(self, decisions: Decisions) -> NDArray[np.int64]:
         """How many events of its user each decision may draw [R]."""
         return np.minimum(decisions.before, self.log.contract.history_length // 2)
+
+
+def alias_table(chance: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The table by which one of V is drawn by its ``chance`` [V] in one step, however many there are (Walker 1977).
+
+    Returns ``share`` and ``other``, [V]: one is drawn uniformly, and stays with a chance of its share; else its other
+    takes its place. Each fills up what one rarer than the mean lacks (Vose 1991).
+    """
+    share, other = chance * len(chance), np.arange(len(chance), dtype=np.int32)
+    rare, common = np.flatnonzero(share < 1).tolist(), np.flatnonzero(share >= 1).tolist()
+    while rare and common:
+        low, high = rare.pop(), common[-1]
+        other[low] = high
+        share[high] -= 1 - share[low]
+        if share[high] < 1:
+            rare.append(common.pop())
+    share[rare + common] = 1.0  # but for rounding they are
+    return share.astype(np.float32), other

@@ -18,6 +18,7 @@ import tensorflow as tf
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
 from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import examined_cross_entropy, full_softmax, log_error, sampled_softmax
+from models.negatives import alias_table
 from models.past import Candidates, Catalogue, Events, Past
 from models.topk import by_vector
 
@@ -25,6 +26,9 @@ Tensor = Any
 
 #: Items that were acted on less often in training share one id embedding and are told apart by their content, if any.
 RARE = 5
+#: What an error of a value's logarithm costs beside the log losses of the targets: it is -log p of a Laplace
+#: distribution whose mean error is a quarter. All losses together are then one likelihood of the decisions.
+VALUE_WEIGHT = 4.0
 
 
 class Network(keras.Model):  # type: ignore[misc]
@@ -54,6 +58,7 @@ class Network(keras.Model):  # type: ignore[misc]
         self.id_rows = tf.constant(np.where(np.arange(contract.items) == PAD, PAD, ids), tf.int32)
         chance = np.where(np.arange(contract.items) >= FIRST, 1 / len(counts) + counts / max(counts.sum(), 1.0), 0.0)
         self.draw_chance = tf.constant(chance / chance.sum(), tf.float32)
+        self.draw_table = alias_table(chance / chance.sum()) if negatives else None
 
     # What a network defines.
 
@@ -128,21 +133,34 @@ class Network(keras.Model):  # type: ignore[misc]
             parts[name] = log_error(logits[..., len(targets) + i], batch["amounts"][..., i] / scale)
         moved = replace(past, prefix=batch["move_prefix"], since=batch["move_since"])
         parts["retrieval"] = self.retrieval_loss(moved, batch) if self.retrieval_weight else tf.zeros(())
-        return {"loss": self.total(parts), **parts}
+        return {"loss": self.total(parts, self.rows_of(batch)), **parts}
 
-    def total(self, parts: Mapping[str, Any]) -> Any:
-        """What is minimised of losses by name: each head's, and a share of retrieval's, all of it where it is alone."""
-        heads = [value for name, value in parts.items() if name != "retrieval"]
-        return sum(heads) + (self.retrieval_weight if heads else 1.0) * parts["retrieval"]
+    def total(self, parts: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
+        """What is minimised of losses by name, each a mean over so many ``rows``: the heads', some of retrieval's."""
+        return self.judged(parts, rows) + self.retrieval_weight * parts["retrieval"]
 
-    def rows_of(self, batch: Arrays) -> dict[str, float]:
+    def judged(self, parts: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
+        """What says when to stop: the loss of the heads, or of retrieval where it is alone, which goes on to fall long
+        after clicks are learned by heart.
+
+        A target counts as it is, a value by VALUE_WEIGHT and the share of the decisions that tell it.
+        """
+        contract = self.contract
+        if contract.targets[0] not in parts:
+            return parts["retrieval"]
+        decisions = rows[contract.targets[-1]]  # every decision knows of the strongest
+        shares = [tf.math.divide_no_nan(rows[name], decisions) for name in contract.values]
+        values = [VALUE_WEIGHT * share * parts[name] for name, share in zip(contract.values, shares, strict=True)]
+        return sum(parts[name] for name in contract.targets) + sum(values)
+
+    def rows_of(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The sum of weights that each loss of a batch is the mean over, by name."""
-        moves = batch["moves"].ravel()[np.maximum(batch["picked"], 0)]
-        rows = {"retrieval": float(((batch["picked"] >= 0) & (moves != PAD)).sum())}
+        moves = tf.gather(tf.reshape(batch["moves"], [-1]), tf.maximum(batch["picked"], 0))
+        rows = {"retrieval": tf.math.count_nonzero((batch["picked"] >= 0) & (moves != PAD), dtype=tf.float32)}
         if "weights" in batch:
-            rows |= dict(zip(self.contract.targets, batch["weights"].sum(axis=(0, 1)).tolist(), strict=True))
-            with np.errstate(invalid="ignore"):  # NaN: not known
-                rows |= dict(zip(self.contract.values, (batch["amounts"] > 0).sum(axis=(0, 1)).tolist(), strict=True))
+            told = tf.cast(tf.greater(batch["amounts"], 0.0), tf.float32)  # NaN, which is not known, is not greater
+            counts = tf.reduce_sum(tf.concat([batch["weights"], told], axis=-1), axis=[0, 1])
+            rows |= dict(zip((*self.contract.targets, *self.contract.values), tf.unstack(counts), strict=True))
         return rows
 
     def past_of(self, batch: dict[str, Tensor], training: bool) -> Past:
@@ -187,7 +205,7 @@ class Network(keras.Model):  # type: ignore[misc]
         """The loss of predicting every next event's item, and nothing else."""
         moves = {"prefix": batch["move_prefix"], "since": batch["move_since"]}
         parts = {"retrieval": self.retrieval_loss(self.past_of(batch | moves, training), batch)}
-        return {"loss": self.total(parts), **parts}
+        return {"loss": parts["retrieval"], **parts}
 
     def retrieval_loss(self, past: Past, batch: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of the next moves ``moves`` [B, M] at the flat places ``picked`` [R] (-1: none), scalar out.
@@ -226,8 +244,15 @@ class Network(keras.Model):  # type: ignore[misc]
         return sampled_softmax(right, wrong, moves[:, None] == drawn, known)
 
     def draw_negatives(self) -> Tensor:
-        """Item ids [negatives] by :attr:`draw_chance`."""
-        return tf.random.categorical(tf.math.log(self.draw_chance)[None], self.negatives, tf.int32)[0]
+        """Item ids [negatives] by :attr:`draw_chance`, see negatives.alias_table.
+
+        Not by tf.random.categorical, for which XLA draws a number for each item of the catalogue and each draw.
+        """
+        assert self.draw_table is not None
+        share, other = self.draw_table
+        place = tf.random.uniform([self.negatives], maxval=len(share), dtype=tf.int32)
+        own = tf.random.uniform([self.negatives]) < tf.gather(tf.constant(share), place)
+        return tf.where(own, place, tf.gather(tf.constant(other), place))
 
 
 def mean_vector(vectors: Tensor, items: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class TrainConfig:
     hard_negatives: float = 0.5
     catalogue_negatives: int = 0
     horizon_days: float = 0.0
-    xla: bool = False
+    xla: bool = True
     precision: str = "float32"
     devices: int = 0
     seed: int = 1

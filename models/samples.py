@@ -146,7 +146,7 @@ class Windows:
         }
         arrays["gaps"][slot == first[:, None]] = 0  # what came before the window is out of sight
         arrays["ages"] = np.where(seen, hours(self._newest(first, last)[:, None] - log.at[index]), 0).astype(np.float32)
-        bucket = self._sizes[windows].max()
+        bucket = self._sizes[windows[real]].max()  # an empty row must not give its batch another shape
         exposed = log.exposed.newest(index, log.contract.exposed)
         arrays["exposed"] = np.where(seen[..., None], exposed, PAD).astype(np.int32)
         arrays["exposures"] = np.where(seen, log.exposed.counts(index), 0).astype(np.int32)

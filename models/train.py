@@ -162,7 +162,5 @@ def _fit(
         return ahead(hide_events(batch, config.augment, rng) for batch in learn.batches(config.batch, rng))
 
     fit = Fit(network, losses, schedule, accelerator, phase)
-    # Not by XLA: to compile a shape takes longer than this pass takes without.
-    plain = Accelerator(xla=False, devices=config.devices)
-    validation = mean_losses(network, losses, lambda: ahead(check.batches(config.batch)), plain)
+    validation = mean_losses(network, losses, lambda: ahead(check.batches(config.batch)), accelerator)
     return fit.run(batches, len(learn.plan(config.batch)), validation, report, run / "logs")

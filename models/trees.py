@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ class Trees(Scorer):
         super().__init__(log, {"encode": _encode, "retrieve": self._retrieve, "score": self._outcomes})
         self.classifiers, self.regressors, self.examination = classifiers, regressors, examination
         numbers = tf.constant(rounded(log.content["numbers"]))
-        self._catalogue = Catalogue(numbers, tf.constant(log.content["categories"]), numbers)
+        catalogue = Catalogue(numbers, tf.constant(log.content["categories"]), numbers)
+        self._features = tf.function(partial(catalogue_features, log.contract, catalogue=catalogue), autograph=False)
 
     def _outcomes(self, inputs: Arrays) -> Arrays:
         items = inputs["candidates"]
@@ -88,8 +90,7 @@ class Trees(Scorer):
         allowed = np.broadcast_to(inputs["allowed"], (len(found), contract.items))
         columns = zip(*past.events, past.ages[:, 0], past.valid, past.exposures, strict=True)
         for place, history in enumerate(columns):
-            features = catalogue_features(contract, *history, self._catalogue).numpy()
-            features, alike = _distinct(features)
+            features, alike = _distinct(self._features(*history).numpy())
             context = np.broadcast_to(inputs["context"][place], (len(features), len(contract.fields)))
             rows = _beside(features, context, np.ones(len(features)))
             value = sum(

@@ -29,7 +29,6 @@ DEFAULTS = TrainConfig(
     learning_rate=1e-3,
     history_length=2,
     input_dropout=0.3,
-    xla=True,
 )
 
 

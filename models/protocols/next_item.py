@@ -39,7 +39,6 @@ DEFAULTS = TrainConfig(
     batch=32,
     learning_rate=1e-3,
     history_length=200,
-    xla=True,
 )
 #: Dropout where the settings name none, see :func:`dropout_of`.
 SPARSE, DENSE, COMMON = 0.5, 0.3, 50

@@ -142,6 +142,23 @@ def test_the_same_seed_gives_the_same_losses(shop: Dataset, log: Log, batch: Arr
     assert losses() == losses()
 
 
+def test_values_weigh_by_how_many_decisions_tell_them(network: Network, log: Log) -> None:
+    """Of 200 decisions 10 tell an amount: .3 + .1 + 4 * .05 * .5 = .5, and 2 of retrieval by its weight."""
+    parts = {"click": 0.3, "purchase": 0.1, "amount": 0.5, "rating": 0.7, "retrieval": 2.0}
+    rows = {"click": 150.0, "purchase": 200.0, "amount": 10.0, "rating": 0.0, "retrieval": 40.0}
+    assert set(parts) == {*log.contract.targets, *log.contract.values, "retrieval"}
+    assert float(network.total(parts, rows)) == pytest.approx(0.5 + 2 * network.retrieval_weight)
+    assert float(network.judged(parts, rows)) == pytest.approx(0.5)
+    assert network.judged({"retrieval": 2.0}, {"retrieval": 40.0}) == 2.0
+
+
+def test_a_batch_costs_by_its_own_rows(network: Network, batch: Arrays) -> None:
+    data = {key: tf.constant(value) for key, value in batch.items()}
+    parts = {name: float(value) for name, value in network.losses_of(data, training=False).items()}
+    assert network.rows_of(batch)["amount"] > 0
+    assert parts.pop("loss") == pytest.approx(float(network.total(parts, network.rows_of(batch))), rel=1e-5)
+
+
 def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
     """The bonus of an item is log(1 + the weights of all events on it), once, however many there are."""
     tf.keras.utils.set_random_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -175,6 +176,22 @@ def test_windows_of_a_bucket_are_trimmed_alike_and_lose_nothing(shop: Dataset, l
         newest = np.take_along_axis(seen, np.maximum(batch["prefix"], 0), axis=1)
         assert newest[(batch["candidates"] != 0) & (visible > 0)].all()
     assert moves <= len(log.items)
+
+
+def test_batches_of_a_bucket_have_one_shape_filled_up_or_not(shop: Dataset, log: Log) -> None:
+    """Each shape costs a step of its own: seconds to trace, and many more to compile."""
+    longer = replace(log, contract=replace(log.contract, history_length=64))
+    asked, moves = exposure_decisions(shop, log), event_decisions(log)
+    first = np.argmax(np.diff(log.offsets))  # so that the first window of all is a full one
+    asked, moves = (decisions.take(decisions.user >= first) for decisions in (asked, moves))
+    shapes: dict[int, set[Any]] = {}
+    filled = 0
+    for batch in Windows(longer, asked, moves, per_window=10_000).batches(1):
+        shapes.setdefault(batch["items"].shape[1], set()).add(tuple((n, a.shape) for n, a in batch.items()))
+        filled += not batch["weights"][-1].any()
+    assert len(shapes) > 1
+    assert filled
+    assert all(len(found) == 1 for found in shapes.values())
 
 
 @pytest.mark.parametrize("learns", [True, False])
