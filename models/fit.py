@@ -264,9 +264,10 @@ def mean_losses(
         rows: dict[str, float] = {}
         for batch in batches():
             found = forward(batch)
-            for name, count in network.rows_of(batch).items():
-                sums[name] = sums.get(name, 0.0) + float(count) * float(found[name])
-                rows[name] = rows.get(name, 0.0) + float(count)
+            for name, weight in network.rows_of(batch).items():
+                count = float(weight)
+                sums[name] = sums.get(name, 0.0) + count * float(found[name])
+                rows[name] = rows.get(name, 0.0) + count
         means = {name: total / rows[name] if rows[name] else 0.0 for name, total in sums.items()}
         return {"val_loss": float(network.judged(means, rows)), **{f"val_{name}": mean for name, mean in means.items()}}
 

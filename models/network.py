@@ -57,8 +57,9 @@ class Network(keras.Model):  # type: ignore[misc]
         ids = np.where(common, np.arange(contract.items), UNKNOWN)
         self.id_rows = tf.constant(np.where(np.arange(contract.items) == PAD, PAD, ids), tf.int32)
         chance = np.where(np.arange(contract.items) >= FIRST, 1 / len(counts) + counts / max(counts.sum(), 1.0), 0.0)
-        self.draw_chance = tf.constant(chance / chance.sum(), tf.float32)
-        self.draw_table = alias_table(chance / chance.sum()) if negatives else None
+        chance /= chance.sum()
+        self.draw_chance = tf.constant(chance, tf.float32)
+        self.draw_table = alias_table(chance) if negatives else None
 
     # What a network defines.
 
@@ -140,8 +141,8 @@ class Network(keras.Model):  # type: ignore[misc]
         return self.judged(parts, rows) + self.retrieval_weight * parts["retrieval"]
 
     def judged(self, parts: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
-        """What says when to stop: the loss of the heads, or of retrieval where it is alone, which goes on to fall long
-        after clicks are learned by heart.
+        """What says when to stop: the loss of the heads. Retrieval's, which falls on for long after clicks are
+        learned by heart, says so only where it is alone.
 
         A target counts as it is, a value by VALUE_WEIGHT and the share of the decisions that tell it.
         """

@@ -155,8 +155,18 @@ def test_values_weigh_by_how_many_decisions_tell_them(network: Network, log: Log
 def test_a_batch_costs_by_its_own_rows(network: Network, batch: Arrays) -> None:
     data = {key: tf.constant(value) for key, value in batch.items()}
     parts = {name: float(value) for name, value in network.losses_of(data, training=False).items()}
-    assert network.rows_of(batch)["amount"] > 0
-    assert parts.pop("loss") == pytest.approx(float(network.total(parts, network.rows_of(batch))), rel=1e-5)
+    rows = {name: float(count) for name, count in network.rows_of(batch).items()}
+    assert parts.pop("loss") == pytest.approx(float(network.total(parts, rows)), rel=1e-5)
+    moves = batch["moves"].ravel()[batch["picked"][batch["picked"] >= 0]]
+    told = np.isfinite(batch["amounts"]).sum(axis=(0, 1))
+    assert rows == {
+        "click": batch["weights"][..., 0].sum(),
+        "purchase": batch["weights"][..., 1].sum(),
+        "amount": told[0],
+        "rating": told[1],
+        "retrieval": (moves != 0).sum(),
+    }
+    assert min(rows.values()) > 0
 
 
 def test_an_item_of_the_history_is_retrieved_with_its_copies(log: Log) -> None:
