@@ -82,6 +82,7 @@ class Behaviour(Network):
     """The behaviour Transformer over one contract; see the module docstring."""
 
     takes_hard = True
+    weight_decay = 0.3
 
     def __init__(self, contract: Contract, content: Arrays, config: BehaviourConfig) -> None:
         super().__init__(contract, content, negatives=config.negatives, retrieval_weight=config.retrieval_weight)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.draws import words
+
 Tensor = Any
 
 #: Draws are 16 bits wide.
@@ -23,16 +25,13 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, rate: float, **options: Any) -> None:
         super().__init__(**options)
         self.rate = rate
+        self.seeds = keras.random.SeedGenerator()
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Any shape in, the same shape out."""
         if not training or self.rate <= 0:
             return inputs
-        seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
         count = tf.size(inputs)
-        words = tf.random.stateless_uniform(
-            [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-        )
-        draws = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
+        draws = tf.reshape(tf.bitcast(words(self.seeds, (count + 1) // 2), tf.uint16), [-1])[:count]
         kept = tf.reshape(tf.cast(draws, tf.int32) >= round(self.rate * DRAWS), tf.shape(inputs))
         return tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.contract import FIRST, PAD, POPULARITY, UNKNOWN, Contract
+from models.draws import below, unit, words
 from models.encode import POPULARITY_SCALE, Arrays
 from models.losses import examined_cross_entropy, full_softmax, log_error, sampled_softmax
 from models.negatives import alias_table
@@ -44,6 +45,8 @@ class Network(keras.Model):  # type: ignore[misc]
     state_width: int
     #: Whether it learns from negatives that are hard to tell (negatives.Noise), or from uniformly drawn ones alone.
     takes_hard = False
+    #: How hard its weights are held down where nothing else is said, see fit.Schedule.
+    weight_decay = 0.0
 
     def __init__(self, contract: Contract, content: Arrays, *, negatives: int, retrieval_weight: float) -> None:
         super().__init__()
@@ -60,6 +63,7 @@ class Network(keras.Model):  # type: ignore[misc]
         chance /= chance.sum()
         self.draw_chance = tf.constant(chance, tf.float32)
         self.draw_table = alias_table(chance) if negatives else None
+        self.seeds = keras.random.SeedGenerator()
 
     # What a network defines.
 
@@ -251,8 +255,9 @@ class Network(keras.Model):  # type: ignore[misc]
         """
         assert self.draw_table is not None
         share, other = self.draw_table
-        place = tf.random.uniform([self.negatives], maxval=len(share), dtype=tf.int32)
-        own = tf.random.uniform([self.negatives]) < tf.gather(tf.constant(share), place)
+        drawn = words(self.seeds, 2 * self.negatives)
+        place = below(len(share), drawn[: self.negatives])
+        own = unit(drawn[self.negatives :]) < tf.gather(tf.constant(share), place)
         return tf.where(own, place, tf.gather(tf.constant(other), place))
 
 

@@ -30,8 +30,9 @@ WHOLE_CATALOGUE = 25_000
 DRAWN = 2048
 
 #: The least value of the training settings that may be less than 1.
-LEAST: dict[str, float] = {"minutes": 0.01, "cool": 0, "learning_rate": 1e-9, "dropout": -1, "table_l2": -1}
-LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "weight_decay", "l1", "l2", "input_dropout", "augment"), 0)
+LEAST: dict[str, float] = {"minutes": 0.01, "cool": 0, "learning_rate": 1e-9}
+LEAST |= dict.fromkeys(("dropout", "table_l2", "weight_decay"), -1)
+LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "l1", "l2", "input_dropout", "augment"), 0)
 LEAST |= dict.fromkeys(("hard_negatives", "catalogue_negatives", "horizon_days", "xla", "devices"), 0)
 
 
@@ -50,7 +51,7 @@ class TrainConfig:
         minutes: stop learning after this time, pretraining included.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
-        learning_rate, weight_decay, l1, l2: see fit.Schedule.
+        learning_rate, l1, l2: see fit.Schedule. ``weight_decay`` as well; -1 for that of the network.
         table_l2: of the embedding tables while all heads learn; -1 for behaviour.prior_l2 of the training decisions.
         dropout: of the encoder, where not that of the size (-1); ``input_dropout`` of what a decision is judged by.
         augment: the share of past events that a step hides at random.
@@ -73,7 +74,7 @@ class TrainConfig:
     batch: int = 64
     per_window: int = 96
     learning_rate: float = 3e-3
-    weight_decay: float = 0.0
+    weight_decay: float = -1.0
     l1: float = 0.0
     l2: float = 0.0
     table_l2: float = -1.0
@@ -163,9 +164,9 @@ NETWORKS: dict[str, Callable[[Contract, Arrays, TrainConfig], Network]] = {
 
 
 def schedule_of(config: TrainConfig) -> Schedule:
-    """How long and how fast to train, by the training settings; a table_l2 that depends on the data is left out."""
+    """How long and how fast to train, by the training settings; what depends on network or data (-1) is left out."""
     given = {f.name: getattr(config, f.name) for f in fields(Schedule) if hasattr(config, f.name)}
-    return Schedule(**given | {"table_l2": max(config.table_l2, 0.0)})
+    return Schedule(**given | {name: max(given[name], 0.0) for name in ("table_l2", "weight_decay")})
 
 
 def save_run(

@@ -58,6 +58,8 @@ def train(
     log = build_log(dataset, vocabulary, contract, split.validation)
     network = build_network(contract, log.content, config)
     build_variables(network)
+    if config.weight_decay < 0:
+        config = replace(config, weight_decay=network.weight_decay)
     learn, check = _windows(dataset, log, split, config, config.hard_negatives if network.takes_hard else 0.0)
     started = time.monotonic()
     history = {}

@@ -60,6 +60,7 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     with pytest.raises(GoldenError, match="Golden example 1 gives another purchase"):
         replay(golden, artifact.contract, artifact.vocabulary, functions)
 
+    assert artifact.manifest["training"]["weight_decay"] == (0.3 if model == "behaviour" else 0.0)
     assert artifact.contract.targets == ("click", "purchase")
     assert artifact.contract.probability_of == ("exposure" if data == "shop" else "sampled candidates")
     assert artifact.contract.negatives == (0 if data == "shop" else 4)
