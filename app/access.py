@@ -123,7 +123,9 @@ def _network(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address[:64]
-    return f"{IPv6Address(int(parsed) >> 64 << 64)}" if isinstance(parsed, IPv6Address) else str(parsed)
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
 
 
 def _error(refusal: Refusal, scope: Scope) -> ForetellError:

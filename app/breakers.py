@@ -120,7 +120,20 @@ class Breaker:
     async def _ask_until_it_answers(self) -> None:
         while not self.closed:
             await asyncio.sleep(PROBE_SECONDS)
-            with suppress(StoreUnavailable), self._circuit:
-                await self._probe()
+            try:
+                with self._circuit:
+                    await self._answer()
+            except StoreUnavailable:
+                continue
+            except Exception:  # no error ends this: nobody else would close the breaker
+                log.exception("probe_failed", part=self._part)
         log.info("breaker_closed", part=self._part)
         self._on_turn(self._part, False)
+
+    async def _answer(self) -> None:
+        """A sign of life: a refusal is one, too."""
+        try:
+            await self._probe()
+        except StoreUnavailable as error:
+            if not error.answered:
+                raise

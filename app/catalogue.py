@@ -137,7 +137,7 @@ class Catalogue:
         """Read what changed since the last look, at first and now and then everything; says how many items that were.
         Raises HistoryUnavailable; what was read in part then counts as not read."""
         began = datetime.now(UTC)
-        whole = self._looks % WHOLE_EVERY == 0
+        whole = self._looks % WHOLE_EVERY == 0 or not self._columns.described
         columns = self._empty() if whole else self._columns
         strangers: dict[str, ItemContent] = {}
         count = 0

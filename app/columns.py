@@ -30,11 +30,14 @@ class Columns:
 
     An item that nobody described is not on offer. Only where none is described, all are: a model can be tried before
     there is a catalogue.
+
+    Attributes:
+        described: whether any item is.
     """
 
     def __init__(self, known: int, seats: int = 0) -> None:
         size = known + seats
-        self._described = False
+        self.described = False
         self._titles: list[str | None] = [None] * size
         self._price = np.full(size, np.nan, np.float32)
         self._available = np.arange(size) >= FIRST  # PAD and UNKNOWN are never on offer
@@ -46,8 +49,8 @@ class Columns:
     def put(self, item: int, content: ItemContent) -> None:
         """Describe an item, by internal id."""
         self._selections.clear()
-        if not self._described:
-            self._described = True
+        if not self.described:
+            self.described = True
             self._available[:] = False
         self._titles[item] = content.title
         self._price[item] = np.nan if content.price is None else content.price

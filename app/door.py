@@ -9,7 +9,7 @@ from functools import cache
 
 import orjson
 
-from app.errors import Overloaded, told
+from app.errors import ForetellError, Overloaded, told
 from app.metrics import Metrics
 from app.middleware import request_id_of
 from app.model import Model
@@ -41,6 +41,7 @@ class Door:
         self._model = model
         self._seconds = min(settings.queue_ms, settings.deadline_ms) / 1000
         self._metrics = metrics
+        self._origins = bool(settings.origins)
         self._calm_at = 0.0
         self.parking = Parking(metrics)
 
@@ -60,12 +61,17 @@ class Door:
             raise
 
     def refusal(self, headers: list[tuple[bytes, bytes]]) -> bytes | None:
-        """The whole answer; None where the request is let in."""
+        """The whole answer; None where the request is let in, or where the application has to say more than this: to a
+        page of another origin, which may read no answer without its headers, or that the model is away."""
+        if self._origins and any(name == b"origin" for name, _ in headers):
+            return None
         began = time.perf_counter()
         try:
             self.admit()
         except Overloaded as error:
             answer = _answer(error.detail, error.headers["Retry-After"])
+        except ForetellError:
+            return None
         else:
             return None
         self._metrics.answered(PATH, "POST", Overloaded.status, time.perf_counter() - began)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from app.errors import CacheUnavailable, Overloaded, problems
+from app.errors import CacheUnavailable, HistoryUnavailable, Overloaded, problems
 from app.event_store import Inserted, StoredEvent
 from app.metrics import Metrics
 from app.pseudonyms import Alias, same
@@ -83,16 +83,21 @@ class Ingest:
         degraded: list[str] = []
         if events:
             inserted = await self._insert(events)
-            if self._exposing:
-                self._metrics.untold.inc(sum(events[place].exposed is None for place in inserted.accepted))
             accepted, duplicates = len(inserted.accepted), len(inserted.duplicates)
             # Duplicates too: the first attempt may have stored the event and failed before it invalidated.
             users = sorted({event.user_id for event in events})
-            gone, degraded = await asyncio.gather(self._keep_out(users), self._invalidate(users))
+            try:
+                gone, degraded = await asyncio.gather(self._keep_out(users), self._invalidate(users))
+            except HistoryUnavailable:  # they are stored, and will be duplicates when they come again
+                self._count(accepted, duplicates, len(rejected))
+                raise
             if gone:
                 accepted -= sum(events[place].user_id in gone for place in inserted.accepted)
                 duplicates -= sum(events[place].user_id in gone for place in inserted.duplicates)
                 rejected = sorted(rejected + self._stragglers(request.events, gone, rejected), key=itemgetter("index"))
+            if self._exposing:
+                kept = (events[place] for place in inserted.accepted)
+                self._metrics.untold.inc(sum(event.exposed is None and event.user_id not in gone for event in kept))
         self._count(accepted, duplicates, len(rejected))
         return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected, "degraded": degraded}
 

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 #: Between two looks at the file.
 SECONDS = 1.0
 
-_Mark = tuple[int, int, int] | None
+_Mark = tuple[int, int, int, int] | None
 
 
 class KeyFile:
@@ -55,10 +55,12 @@ class KeyFile:
         mark = await asyncio.to_thread(_mark, self._path)
         if mark == self._mark:
             return
-        self._mark = mark
+        before, self._mark = self._mark, mark
         try:
             self.keys = await asyncio.to_thread(read_keys, self._path)
         except KeysError as error:
+            if mark is not None and isinstance(error.__cause__, OSError):
+                self._mark = before  # there, but not to be read: that may pass without a change
             log.error("keys_unchanged", reason=str(error))
             self._on_failure()
         else:
@@ -81,4 +83,4 @@ def _mark(path: Path) -> _Mark:
         stat = os.stat(path)
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino

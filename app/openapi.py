@@ -29,7 +29,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "The Content-Type is not application/json.",
         422: "The payload is invalid; `fields` names every field at fault.",
         429: "The key's limit, or that of refused keys, is used up. `Retry-After` says when to try again.",
-        503: "Overloaded, or the event store is away. `Retry-After` says when to try again.",
+        503: "Overloaded, or a store or the model is away. `Retry-After` says when to try again.",
         504: "No answer within FORETELL_DEADLINE_MS.",
     }.items()
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +100,9 @@ class Users:
         gone = await self._erasures.recent(inside)
         if gone:
             await self._delete(sorted(gone))
+            # A prediction in between may have computed a state from what was deleted just now.
+            with suppress(CacheUnavailable):  # states retries in the background, and counts what waits
+                await self._states.invalidate(sorted(gone))
         return gone
 
     async def _delete(self, ids: list[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.direct import CLOSE, WHOLE, Headers
 from app.door import PATH, Door
+from app.health import Health
 
 #: Seconds from the first byte of a request, or from the connection where none comes, to the end of the headers.
 HEADER_SECONDS = 10.0
@@ -33,7 +34,7 @@ class Protocol(HttpToolsProtocol):
     _rest_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _header_open = False  #: whether headers have begun and not ended
-    _rest_open = False  #: whether a request was refused whose body has not ended
+    _message_open = False  #: whether a request has begun and not ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -54,7 +55,7 @@ class Protocol(HttpToolsProtocol):
         # Most requests come in one piece. Only for what this one leaves open is there a clock.
         if self._header_open and self._header_timer is None:
             self._wait_for_headers()
-        if self._rest_open and self._rest_timer is None:
+        if self._rest_timer is None and self._rest_is_open():
             self._rest_timer = self.loop.call_later(HEADER_SECONDS, self._close)
         if waited is not None and waited is self._header_timer:
             self._header_bytes += len(data)
@@ -73,7 +74,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request on a connection that was kept."""
         super().on_message_begin()
-        self._header_open = True
+        self._unset_keepalive_if_required()  # it may have come in one piece with the end of the one before
+        self._header_open = self._message_open = True
 
     def on_headers_complete(self) -> None:
         """From here on the application keeps the time."""
@@ -96,21 +98,29 @@ class Protocol(HttpToolsProtocol):
         busy = self.cycle is not None and not self.cycle.response_complete
         if door is None or busy or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
+        health: Health | None = self.app_state.get("health")
+        if health is not None and health.leaving:  # the application closes the connection
+            return False
         if not self.parser.should_keep_alive() or (answer := door.refusal(self.headers)) is None:
             return False
         self.cycle = ANSWERED
-        self._rest_open = True
         self.transport.write(answer)
         return True
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
+        self._message_open = False
+        self._rest_came()
         if self.cycle is ANSWERED:
-            self._rest_came()
             self.on_response_complete()  # keeps the connection for the next one
             self.app_state["door"].parking.refused(self)
-        else:
-            super().on_message_complete()
+            return
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete:
+            # Answered before its end, whose arrival stopped the clock of a connection that is kept.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def leave_unread(self) -> None:
         """See :class:`app.parking.Parked`."""
@@ -131,9 +141,13 @@ class Protocol(HttpToolsProtocol):
             self._header_timer.cancel()
             self._header_timer = None
 
+    def _rest_is_open(self) -> bool:
+        """Whether a request was answered whose body has not ended."""
+        begun = self._message_open and not self._header_open
+        return begun and self.cycle is not None and self.cycle.response_complete
+
     def _rest_came(self) -> None:
-        """The body of a request that was refused at the door."""
-        self._rest_open = False
+        """The end of a request that may have been answered before."""
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None

@@ -42,14 +42,16 @@ _ID: TypeAdapter[str] = TypeAdapter(Id)
     "/{user_id:anything}",
     summary="Describe a user",
     response_model=DescribedResponse,
-    responses={status: ERRORS[status] for status in (409, 413, 415)},
+    responses={status: ERRORS[status] for status in (408, 409, 413, 415)},
     openapi_extra=json_body(UserRequest),
 )
-async def describe(request: Request, user_id: str, users: UsersDep) -> Response:
+async def describe(request: Request, user_id: str, users: UsersDep, metrics: MetricsDep) -> Response:
     """Replace the profile of a user. The next prediction knows it."""
     user_id = _valid(user_id)
     body = await read_json(request, UserRequest)
     current = await users.describe(user_id, body.profile)
+    if not current:
+        metrics.degraded.labels("cache").inc()
     return json_response({"user_id": user_id, "degraded": [] if current else ["cache"]})
 
 

@@ -36,8 +36,12 @@ def remember() -> None:
 def in_turns(sizes: Sequence[int], compile: Callable[[int], None]) -> None:
     """Call ``compile`` for each size; first for those that no other process is at, for it leaves them on disk."""
     if folder := _folder():
-        _throw_away_damaged(folder)
-        _share(folder, sizes, compile)
+        with (folder / "all.lock").open("wb") as lock:
+            with suppress(BlockingIOError):  # somebody compiles, and what is not sealed yet may be theirs
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _throw_away_damaged(folder)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            _share(folder, sizes, compile)
         _prune(folder)
     else:
         for size in sizes:
@@ -120,6 +124,9 @@ def _processor() -> str:
 
 def _prune(folder: Path) -> None:
     """Remove all files of TensorFlow but the newest; another process may do so too."""
-    files = {path: path.stat().st_mtime for path in folder.glob("*.pb") if path.exists()}
+    files = {}
+    for path in folder.glob("*.pb"):
+        with suppress(FileNotFoundError):
+            files[path] = path.stat().st_mtime
     for path in sorted(files, key=lambda path: -files[path])[KEPT:]:
         _remove(path)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.batching import BatchTime
 from app.catalogue import ItemContent
-from app.errors import CacheUnavailable, HistoryUnavailable, Overloaded, RateLimited
+from app.errors import CacheUnavailable, HistoryUnavailable, ModelUnavailable, Overloaded, RateLimited
 from app.event_store import Inserted, StoredEvent
 from app.history import UserRecord
 from app.seats import Holder, Seating, Seats
@@ -93,13 +93,15 @@ class FakeRuntime:
         self.contexts: list[list[int]] = []
         self.explains = True
         self.explained: list[Arrays] = []
-        self.overloaded = False
+        self.overloaded = self.away = False
         self.time = BatchTime()
         self.seated: dict[int, ItemContent] = {}
         self.seating = Seating(CONTRACT.items, 0, self.seat)
 
     def admit(self, deadline: float) -> None:
         """See :class:`app.model.Model`."""
+        if self.away:
+            raise ModelUnavailable
         if self.overloaded:
             raise Overloaded("Too many.", retry_after=3)
 

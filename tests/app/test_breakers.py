@@ -93,6 +93,22 @@ async def test_a_refusal_is_an_answer(store: Store) -> None:
     assert store.breaker.closed
 
 
+async def test_a_probe_that_is_refused_closes_it_and_one_that_breaks_ends_nothing(store: Store) -> None:
+    outcomes: list[Exception] = [RuntimeError("nobody expected this"), HistoryUnavailable("away"), Refused("no")]
+
+    async def probe() -> None:
+        raise outcomes.pop(0)
+
+    breaker = Breaker("history", HistoryUnavailable, probe, on_turn=lambda *turn: store.turned.put_nowait(turn))
+    store.lost = True
+    for _ in range(FAILURES):
+        with pytest.raises(HistoryUnavailable):
+            await breaker(store.read)
+    assert [await asyncio.wait_for(store.turned.get(), 30) for _ in range(2)] == [("history", True), ("history", False)]
+    assert breaker.closed
+    assert not outcomes
+
+
 async def test_work_that_takes_too_long_is_a_failure() -> None:
     async def nothing() -> None:
         await asyncio.Event().wait()

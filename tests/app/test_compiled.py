@@ -57,6 +57,18 @@ def test_a_damaged_file_is_thrown_away_and_compiled_anew(folder: Path) -> None:
     assert seen == [False, False]
 
 
+def test_what_another_process_compiles_is_not_damaged(folder: Path) -> None:
+    """It has written a file, and seals it when the whole size is done."""
+    (folder / "theirs.pb").write_bytes(b"new")
+    with (folder / "all.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        compiled.in_turns([1], lambda size: None)
+        assert (folder / "theirs.pb").exists()
+    (folder / "theirs.pb").write_bytes(b"half")
+    compiled.in_turns([1], lambda size: None)
+    assert not (folder / "theirs.pb").exists()
+
+
 def test_what_cannot_be_compiled_is_told(folder: Path) -> None:
     def run(size: int) -> None:
         raise ValueError("no such operation")

@@ -139,6 +139,23 @@ async def test_a_refused_request_that_never_ends_closes_its_connection(
         assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
+async def test_what_a_refusal_cannot_say_is_left_to_the_application(artifact: Artifact, settings: Settings) -> None:
+    """That the model is away; and, to a page of another origin, anything."""
+    model = FakeRuntime(artifact)
+    shared = settings.model_copy(update={"cors_origins": "https://shop.example"})
+    mine, theirs = (HEAD.format(path="/predict", more=more).encode() + b"ok" for more in ("", "Origin: null\r\n"))
+    async with connected(Door(model, shared, Metrics())) as (reader, writer):
+        model.overloaded = True
+        writer.write(mine)
+        assert (await answer(reader))[0] == 503
+        writer.write(theirs)
+        assert (await answer(reader))[::2] == (200, b"ok")
+        model.overloaded = False
+        model.away = True
+        writer.write(mine)
+        assert (await answer(reader))[::2] == (200, b"ok")
+
+
 async def test_other_routes_and_pipelined_requests_are_not_refused_here(artifact: Artifact, settings: Settings) -> None:
     model = FakeRuntime(artifact)
     model.overloaded = True

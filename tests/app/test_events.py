@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from app.errors import Overloaded
+from app.errors import HistoryUnavailable, Overloaded
 from app.event_store import Inserted, StoredEvent
 from app.ingest import Ingest
 from app.metrics import Metrics
@@ -161,6 +161,28 @@ async def test_more_events_than_may_be_under_way_are_refused_and_later_ones_are_
     assert [(await task)["accepted"] for task in (first, third)] == [2, 1]
     assert (await ingest.accept(batch(5)))["accepted"] == 5  # alone, a batch of any size is let in
     assert metrics.registry.get_sample_value("foretell_events_total", {"outcome": "refused"}) == 2
+
+
+async def test_events_that_are_stored_count_where_the_answer_is_an_error_and_erased_ones_do_not() -> None:
+    store, metrics = SlowStore(), Metrics()
+    store.answer.set()
+    told: list[Exception | set[str]] = [HistoryUnavailable("MongoDB did not answer."), {"u"}]
+
+    async def keep_out(user_ids: Collection[str]) -> set[str]:
+        if isinstance(answer := told.pop(0), Exception):
+            raise answer
+        return answer
+
+    def counted(outcome: str) -> float | None:
+        return metrics.registry.get_sample_value("foretell_events_total", {"outcome": outcome})
+
+    ingest = Ingest(store, FakeStates(), CONTRACT, metrics, limit=3, keep_out=keep_out)
+    with pytest.raises(HistoryUnavailable):
+        await ingest.accept(EventsRequest(events=[EventIn(**_event("e1"))]))
+    assert (counted("accepted"), counted("rejected")) == (1, 0)
+    assert (await ingest.accept(EventsRequest(events=[EventIn(**_event("e2"))])))["accepted"] == 0
+    assert (counted("accepted"), counted("rejected")) == (1, 1)
+    assert metrics.registry.get_sample_value("foretell_untold_events_total") == 0
 
 
 async def test_events_are_counted_by_outcome(house: House) -> None:

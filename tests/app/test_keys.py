@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -236,6 +236,24 @@ async def test_a_changed_file_counts_without_a_restart_and_a_broken_one_changes_
     _write(file, "")
     await keys.look()
     assert keys.keys == {}
+
+
+async def test_a_file_that_could_not_be_read_is_read_at_the_next_look(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another change: what kept it from being read leaves no trace on the file."""
+    keys = KeyFile(file)
+    _write(file, _line(*KEYS["root"]))
+
+    def busy(path: Path) -> NoReturn:
+        raise KeysError("The keys cannot be read (Too many open files).") from OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.key_file.read_keys", busy)
+        await keys.look()
+    assert len(keys.keys) == len(KEYS)
+    await keys.look()
+    assert set(keys.keys) == {"dddd"}
 
 
 async def test_the_watch_notices_a_file_put_in_the_place_of_another(file: Path) -> None:

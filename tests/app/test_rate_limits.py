@@ -189,6 +189,12 @@ async def test_an_ipv6_client_is_counted_by_the_64_bits_it_was_given(house: Hous
     assert told == ["401"] * 20 + ["429, Retry-After"]
 
 
+async def test_an_ipv4_client_of_an_ipv6_port_is_counted_by_itself(house: House) -> None:
+    told = [await _told(house, None, f"::ffff:192.0.2.{n}") for n in range(21)]
+    assert told == ["401"] * 21
+    assert [await _told(house, None, "::ffff:192.0.2.0") for _ in range(20)] == ["401"] * 19 + ["429, Retry-After"]
+
+
 async def test_limits_counted_by_this_process_alone_are_named_in_the_answer(house: House) -> None:
     class Lost:
         async def take(self, name: str, rate: object) -> bool:

@@ -57,6 +57,8 @@ async def test_without_redis_the_profile_is_stored_and_the_answer_says_so(
     monkeypatch.setattr(house.states, "invalidate", lost)
     response = await house.client.put("/users/u", json={"profile": {}})
     assert response.json() == {"user_id": "u", "degraded": ["cache"]}
+    counted = house.app.state.metrics.registry.get_sample_value
+    assert counted("foretell_degraded_total", {"part": "cache"}) == 1
 
 
 async def test_an_export_has_every_document_of_the_user_and_of_nobody_else(house: Stored) -> None:

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from app.direct import CLOSE, WHOLE
+from foretell import protocol
 from foretell.protocol import Protocol
 
 TYPE = (b"content-type", b"text/plain")
@@ -30,10 +31,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 @asynccontextmanager
 async def connected(
-    application: Any = echo, speaks: type[Protocol] = Protocol
+    application: Any = echo, speaks: type[Protocol] = Protocol, keep_alive: float = 5
 ) -> AsyncIterator[tuple[StreamReader, StreamWriter, uvicorn.Server]]:
     config = uvicorn.Config(application, http=speaks, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
+    config.timeout_keep_alive = keep_alive  # type: ignore[assignment]
     config.load()
     server.server_state.default_headers = [(b"server", b"foretell")]
     listener = await asyncio.get_running_loop().create_server(
@@ -235,3 +237,42 @@ async def test_other_paths_are_answered_in_two_messages() -> None:
             writer.write(request("hello", path=path))
             assert (await read(reader))[1] == b"hello"
     assert offered == [True, False, False]
+
+
+@pytest.mark.parametrize("rest", [b"", b"ell", b"ello"], ids=["nothing more", "some more", "the rest"])
+async def test_a_connection_is_closed_whatever_of_a_body_comes_after_its_answer(
+    monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    """A route that refuses answers before the body has ended; then nobody else keeps the time."""
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"never"})
+
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.05)
+    async with connected(refuse, keep_alive=0.05) as (reader, writer, _):
+        writer.write(request("hello", path="/events")[:-4])
+        assert (await read(reader))[1] == b"never"
+        writer.write(rest)
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+
+
+async def test_after_the_rest_of_an_answered_body_the_next_request_is_served() -> None:
+    """However long it takes: the clock that the end of the rest has started does not run on."""
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            body = (await receive())["body"]
+            await asyncio.wait_for(late.wait(), 30)
+        else:
+            body = b"never"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": body})
+
+    late = asyncio.Event()
+    async with connected(early, keep_alive=0.05) as (reader, writer, _):
+        writer.write(request("hello", path="/events")[:-4])
+        assert (await read(reader))[1] == b"never"
+        writer.write(b"ello" + request("world", path="/slow"))
+        asyncio.get_running_loop().call_later(0.2, late.set)
+        assert (await read(reader))[1] == b"world"

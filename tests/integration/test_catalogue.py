@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,30 @@ async def test_an_empty_catalogue_rules_nothing_out(mongo: Mongo) -> None:
     await catalogue.refresh()
     assert on_offer(catalogue) == [2, 3, 4, 5]
     assert on_offer(catalogue, max_price=50.0) == []
+
+
+async def test_a_first_catalogue_that_is_read_in_part_rules_nothing_out(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is filled while the service runs, and MongoDB is away after the first items."""
+    catalogue = Catalogue(mongo.database, VOCABULARY, seats(0), 3600)
+    await catalogue.refresh()
+    await mongo.database.items.insert_many([item("shoe"), item("boot")])
+    monkeypatch.setattr(catalogue_module, "BATCH", 1)
+    read, times = catalogue._reader.read, itertools.count()
+
+    def cut(rows: Any) -> Any:
+        if next(times):
+            raise HistoryUnavailable("away")
+        return read(rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue._reader, "read", cut)
+        with pytest.raises(HistoryUnavailable):
+            await catalogue.refresh()
+    assert on_offer(catalogue) == [2, 3, 4, 5]
+    await catalogue.refresh()
+    assert on_offer(catalogue) == [2, 3]
 
 
 def test_an_item_that_the_catalogue_lacks_is_not_on_offer(catalogue: Catalogue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,20 @@ async def test_who_comes_back_after_a_minute_is_welcome(mongo: Mongo, house: Sto
     assert await users.keep_out({inside, "somebody"}) == {inside}
     clock.now += 0.2
     assert await users.keep_out({inside, "somebody"}) == set()
+
+
+async def test_a_state_made_of_what_is_deleted_again_is_worth_nothing(mongo: Mongo, house: Stored) -> None:
+    """An event is stored after the erasure, a prediction sees it, then it is taken back."""
+    await erase(house)
+    inside = alias_of(house.settings)(USER)
+    await mongo.database.events.insert_one(
+        {"_id": "late", "user_id": inside, "item_id": "shoe", "type": "click", "at": datetime.now(UTC), "context": {}}
+    )
+    assert (await house.predict(USER))["provenance"]["history"] == 1
+    users = Users(mongo.database, await Erasures.open(mongo.database), house.states, alias_of(house.settings))
+    assert await users.keep_out({inside}) == {inside}
+    after = await house.predict(USER)
+    assert (after["provenance"]["state"], after["provenance"]["history"]) == ("anonymous", 0)
 
 
 async def test_without_redis_the_caller_is_told_to_come_again(house: Stored, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from app.mongo import Mongo
@@ -30,3 +32,9 @@ async def test_a_database_without_events_is_no_error(mongo: Mongo) -> None:
     await ensure_retention(mongo.database, 0)
     await ensure_retention(mongo.database, 30)
     assert await _seconds(mongo) == 30 * 86400
+
+
+async def test_workers_that_start_together_may_all_drop_it(mongo: Mongo) -> None:
+    await ensure_retention(mongo.database, 30)
+    await asyncio.gather(*(ensure_retention(mongo.database, 0) for _ in range(4)))
+    assert await _seconds(mongo) is None
