@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import structlog
-from pymongo.errors import OperationFailure
 
 from app.mongo import Database, driver_errors, patience
 
@@ -30,23 +26,13 @@ async def ensure_retention(database: Database, days: int) -> None:
         if now == seconds:
             return
         if not seconds:
-            with _gone_is_fine():
-                await database.events.drop_index(NAME)
+            # Another worker that starts at the same time may have been first.
+            await database.command("dropIndexes", "events", index=NAME, allowable_errors=[INDEX_NOT_FOUND])
         elif now:  # in place: building it again would take long on many events
             await database.command("collMod", "events", index={"name": NAME, "expireAfterSeconds": seconds})
         else:
             await database.events.create_index([("at", 1)], name=NAME, expireAfterSeconds=seconds)
     log.info("retention_changed", days=days)
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    """Another worker that starts at the same time may have been first."""
-    try:
-        yield
-    except OperationFailure as error:
-        if error.code != INDEX_NOT_FOUND:
-            raise
 
 
 async def _exists(database: Database) -> bool:

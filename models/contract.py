@@ -148,8 +148,9 @@ class Contract:
 
     @property
     def objective(self) -> dict[str, float]:
-        """The default ranking objective: weight by target name."""
-        return {b.name: b.weight for b in self.behaviours if b.target}
+        """The default ranking objective: weight by target name; where none has one, all weigh alike."""
+        weights = {b.name: b.weight for b in self.behaviours if b.target}
+        return weights if any(weights.values()) else dict.fromkeys(weights, 1.0)
 
     def type_id(self, name: str) -> int:
         """The id of an event type; UNKNOWN for a name that is no behaviour."""

@@ -37,6 +37,8 @@ __all__ = [
 
 #: Keys of a report that are no contender.
 BESIDE = ("intervals", "differences", "breakdown")
+#: What no rival can be called.
+RESERVED = {"model", "popularity", "user mean", "item mean", "oracle", *BESIDE}
 #: Intervals of groups are made of so many times fewer draws.
 COARSER = 4
 
@@ -98,8 +100,13 @@ def gather(
     sets each event against items that others acted on at the time: neither popularity nor having been new helps there.
 
     Raises:
-        ValueError: nothing happened in that period.
+        ValueError: nothing happened in that period, or a rival has a name that is taken.
     """
+    if taken := sorted(RESERVED & set(rivals or {})):
+        raise ValueError(
+            f"Beside another, {taken[0]} cannot be the name of a model, for a report has something else of that name; "
+            "publish it under another one with `foretell export RUN --name NAME`."
+        )
     questions = ask(dataset, log, split, part=part, limit=limit, horizon_days=horizon_days)
     answers = {
         "model": answers_of(Scorer(log, functions), questions, examination, advance=advance),

@@ -68,10 +68,21 @@ def cross_validate(
                 report(f"{where}: {phase}", done, total)
 
             run = runs / f"{model.name}-{model.version}-fold{number}"
-            each.append(train(dataset, run, config, advance, split=split)["validation"]["model"])
+            each.append(unseen(train(dataset, run, config, advance, split=split)))
         found[model.name if model.name not in found else f"{model.name}:{model.version}"] = summary(each)
     days = [f"{datetime.fromtimestamp(split.validation, UTC):%Y-%m-%d}" for split in splits]
     return {"folds": days, "models": found}
+
+
+def unseen(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """A fold's metrics by subject; log loss and calibration error cross-fitted, or left out where they could not be,
+    for the calibration was fitted on the very period."""
+    found = {subject: dict(figures) for subject, figures in metrics["validation"]["model"].items()}
+    for target, choice in metrics["calibration"]["targets"].items():
+        for name in ("logloss", "ece"):
+            found[target].pop(name, None)
+        found[target] |= choice.get("cross-fitted", {})
+    return found
 
 
 def summary(each: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:

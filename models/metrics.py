@@ -51,9 +51,12 @@ def quantile_bins(scores: Floats, bins: int = BINS) -> NDArray[np.int64]:
 
 
 def expected_calibration_error(labels: Floats, probabilities: Floats, bins: int = BINS) -> float:
-    """Mean |observed - predicted| over bins of equally many rows, weighted by their size (Nguyen & O'Connor 2015)."""
+    """Mean |observed - predicted| over bins of equally many rows, weighted by their size (Nguyen & O'Connor 2015); NaN
+    of none."""
+    if not len(labels):
+        return float("nan")
     gaps = np.bincount(quantile_bins(probabilities, bins), labels - probabilities.astype(np.float64))
-    return float(np.abs(gaps).sum() / max(len(labels), 1))
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def gains(ranks: NDArray[np.int64], cutoff: int = CUTOFF) -> Floats:

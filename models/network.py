@@ -220,20 +220,19 @@ class Network(keras.Model):  # type: ignore[misc]
         """
         picked, known = tf.maximum(batch["picked"], 0), batch["picked"] >= 0  # [R]
         query = self.query(past, batch["move_context"])  # [B, M, W]
-        query = tf.gather(tf.reshape(query, [-1, query.shape[-1]]), picked)  # [R, W]
+        query = flat(query, picked)  # [R, W]
         moves = tf.gather(tf.reshape(batch["moves"], [-1]), picked)  # [R]
         known &= moves != PAD
         if self.contract.repeats:
             items = tf.repeat(past.events[0], tf.shape(batch["moves"])[1], axis=0)  # [B * M, L]
             items = tf.gather(items, picked)  # [R, L]
-            copies = self.copy_weights(past)  # [B, M, L]
-            copies = tf.gather(tf.reshape(copies, [-1, tf.shape(copies)[-1]]), picked)  # [R, L]
+            weights = self.copy_weights(past)  # [B, M, L]
         if not self.negatives:
             vectors, _ = self.catalogue_vectors(tf.range(self.contract.items))
             logits = tf.matmul(query, vectors, transpose_b=True)  # [R, V]
             logits = tf.concat([tf.fill([tf.shape(logits)[0], FIRST], -1e9), logits[:, FIRST:]], axis=1)
             if self.contract.repeats:
-                bonus = copy_bonus(items, copies[:, None])[:, 0]
+                bonus = flat(copy_bonus(past.events[0], weights), picked)
                 logits = tf.tensor_scatter_nd_add(logits, row_indices(items), bonus)
             return full_softmax(logits, moves, known)
         drawn = self.draw_negatives()
@@ -242,6 +241,7 @@ class Network(keras.Model):  # type: ignore[misc]
         right = tf.reduce_sum(query * positives, axis=-1)
         wrong = tf.matmul(query, negatives, transpose_b=True)  # [R, S]
         if self.contract.repeats:
+            copies = flat(weights, picked)
             again = tf.cast(items == moves[:, None], tf.float32)
             right += tf.math.log1p(tf.reduce_sum(copies * again, axis=-1))
             wrong += tf.math.log1p(copies_of(items, copies, drawn, self.contract.items))
@@ -249,16 +249,19 @@ class Network(keras.Model):  # type: ignore[misc]
         return sampled_softmax(right, wrong, moves[:, None] == drawn, known)
 
     def draw_negatives(self) -> Tensor:
-        """Item ids [negatives] by :attr:`draw_chance`, see negatives.alias_table.
-
-        Not by tf.random.categorical, for which XLA draws a number for each item of the catalogue and each draw.
-        """
+        """Item ids [negatives] by :attr:`draw_chance`, see negatives.alias_table; tf.random.categorical would, under
+        XLA, draw a number for each item of the catalogue and each draw."""
         assert self.draw_table is not None
         share, other = self.draw_table
         drawn = words(self.seeds, 2 * self.negatives)
         place = below(len(share), drawn[: self.negatives])
         own = unit(drawn[self.negatives :]) < tf.gather(tf.constant(share), place)
         return tf.where(own, place, tf.gather(tf.constant(other), place))
+
+
+def flat(rows: Tensor, picked: Tensor) -> Tensor:
+    """Of rows [B, M, W] those at the flat places [R], [R, W]."""
+    return tf.gather(tf.reshape(rows, [-1, tf.shape(rows)[-1]]), picked)
 
 
 def mean_vector(vectors: Tensor, items: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ def clean(
             raise MappingError(
                 f"The mapping makes {word!r} of a type; the domain {domain.name!r} has {', '.join(known)}."
             )
-    read = [_judge(frame, columns, known, now, erased) for frame in frames]
+    carriers = [b.name for b in domain.behaviours if b.value]
+    read = [_judge(frame, columns, known, carriers, now, erased) for frame in frames]
     rows = pl.concat([part.with_columns(pl.lit(n).alias("file")) for n, part in enumerate(read)]).with_row_index(
         "order"
     )
@@ -93,7 +94,7 @@ def clean(
     width = len(str(max(len(rows) - 1, 0)))
     number = pl.col("order").cast(pl.String).str.zfill(width)
     kept = kept.with_columns(pl.concat_str(pl.lit(f"{name}-"), number).alias("event_id"))
-    valued = pl.col("type").is_in([b.name for b in domain.behaviours if b.value])
+    valued = pl.col("type").is_in(carriers)
     ignored = kept.filter(pl.col("value").is_not_null() & ~valued)
     kept = kept.with_columns(pl.when(valued).then("value"))
     events, exposures = _events(kept, columns, domain)
@@ -118,9 +119,15 @@ def clean(
 
 
 def _judge(
-    frame: pl.DataFrame, columns: Columns, known: Sequence[str], now: datetime, erased: Erased | None
+    frame: pl.DataFrame,
+    columns: Columns,
+    known: Sequence[str],
+    carriers: Sequence[str],
+    now: datetime,
+    erased: Erased | None,
 ) -> pl.DataFrame:
-    """One row for each row of the frame, read by the mapping, with the reason to reject it or null."""
+    """One row for each row of the frame, read by the mapping, with the reason to reject it or null. A value matters to
+    the types that are ``carriers``."""
     columns.check(frame.columns)
     read = frame.select(_read(frame, columns))
     rules = _rules(frame, columns)
@@ -135,8 +142,9 @@ def _judge(
     wrong["time unreadable"] = pl.col("at").is_null()
     wrong["time before 1990"] = pl.col("at") < pl.lit(EARLIEST)
     wrong["time in the future"] = pl.col("at") > pl.lit(now + LATEST)
-    wrong["value unreadable"] = pl.col("value_given") & pl.col("value").is_null()
-    wrong["value not finite"] = ~pl.col("value").is_finite()
+    carries = pl.col("type").is_in(list(carriers))
+    wrong["value unreadable"] = carries & pl.col("value_given") & pl.col("value").is_null()
+    wrong["value not finite"] = carries & ~pl.col("value").is_finite()
     reasons = [pl.when(test.fill_null(False)).then(pl.lit(reason)) for reason, test in wrong.items()]
     marks = frame.select(test.alias(f"rule_{n}") for n, test in enumerate(rules.values()))
     judged = pl.concat([read, marks], how="horizontal") if rules else read

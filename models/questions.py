@@ -111,7 +111,7 @@ def decisions_of(
     rng = np.random.default_rng(seed)
     if shown:
         return _whole_pages(decisions, limit, rng)
-    take = limit // (log.contract.negatives + 1)
+    take = max(limit // (log.contract.negatives + 1), 1)
     if len(decisions) > take:
         decisions = decisions.take(np.sort(rng.choice(len(decisions), take, replace=False)))
     return with_negatives(decisions, log.contract, rng, pool)

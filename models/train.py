@@ -56,20 +56,24 @@ def train(
         negatives=config.negatives,
     )
     log = build_log(dataset, vocabulary, contract, split.validation)
-    network = build_network(contract, log.content, config)
-    build_variables(network)
+    accelerator = Accelerator(xla=config.xla, devices=config.devices)
+    with accelerator.scope():
+        network = build_network(contract, log.content, config)
+        build_variables(network)
     if config.weight_decay < 0:
         config = replace(config, weight_decay=network.weight_decay)
     learn, check = _windows(dataset, log, split, config, config.hard_negatives if network.takes_hard else 0.0)
     started = time.monotonic()
     history = {}
     if network.retrieval_weight and config.pretrain_epochs:
-        history["pretrain"] = _pretrain(network, log, split, run, config, report)
+        history["pretrain"] = _pretrain(network, log, split, run, config, accelerator, report)
     left = config.minutes - (time.monotonic() - started) / 60
     schedule = replace(schedule_of(config), minutes=max(left, config.minutes / 4))
     if config.table_l2 < 0:
         schedule = replace(schedule, table_l2=prior_l2(learn.decisions * (1 + contract.negatives)))
-    history["train"] = _fit(network, network.losses_of, learn, check, schedule, "train", run, config, report)
+    history["train"] = _fit(
+        network, network.losses_of, learn, check, schedule, "train", run, config, accelerator, report
+    )
     served = Served(network)
     asked = decisions_of(dataset, log, split.validation, split.test, 100_000, horizon_days=config.horizon_days)
     calibration, choices = calibrate(
@@ -136,14 +140,22 @@ def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig, hard
 
 
 def _pretrain(
-    network: Network, log: Log, split: Split, run: Path, config: TrainConfig, report: Report
+    network: Network,
+    log: Log,
+    split: Split,
+    run: Path,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    report: Report,
 ) -> dict[str, list[float]]:
     """Learn which item comes next, on every event before the split; at most half of the time."""
     moves = event_decisions(log)
     learn = Windows(log, None, moves.between(0.0, split.validation))
     check = Windows(log, None, moves.between(split.validation, split.test))
     schedule = replace(schedule_of(config), epochs=config.pretrain_epochs, minutes=config.minutes / 2, table_l2=0.0)
-    return _fit(network, network.pretraining_losses, learn, check, schedule, "pretrain", run, config, report)
+    return _fit(
+        network, network.pretraining_losses, learn, check, schedule, "pretrain", run, config, accelerator, report
+    )
 
 
 def _fit(
@@ -155,10 +167,10 @@ def _fit(
     phase: str,
     run: Path,
     config: TrainConfig,
+    accelerator: Accelerator,
     report: Report,
 ) -> dict[str, list[float]]:
     rng = np.random.default_rng(config.seed)
-    accelerator = Accelerator(xla=config.xla, devices=config.devices)
 
     def batches() -> Iterable[Arrays]:
         return ahead(hide_events(batch, config.augment, rng) for batch in learn.batches(config.batch, rng))

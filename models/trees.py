@@ -16,6 +16,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from models.calibrate import calibrate, logits_of
+from models.calibration import IDENTITY, Calibration
+from models.calibrators import sigmoid
 from models.contract import POPULARITY, Contract
 from models.datasets.dataset import Dataset
 from models.decisions import Decisions
@@ -69,6 +72,7 @@ class Trees(Scorer):
     ) -> None:
         super().__init__(log, {"encode": _encode, "retrieve": self._retrieve, "score": self._outcomes})
         self.classifiers, self.regressors, self.examination = classifiers, regressors, examination
+        self.calibration = Calibration.none(log.contract.targets)
         numbers = tf.constant(rounded(log.content["numbers"]))
         catalogue = Catalogue(numbers, tf.constant(log.content["categories"]), numbers)
         self._features = tf.function(partial(catalogue_features, log.contract, catalogue=catalogue), autograph=False)
@@ -76,10 +80,20 @@ class Trees(Scorer):
     def _outcomes(self, inputs: Arrays) -> Arrays:
         items = inputs["candidates"]
         rows = feature_rows(self.log, inputs, items)
-        outputs = {name: model.predict_proba(rows)[:, 1] for name, model in self.classifiers.items()}
+        outputs = self._chances(rows, np.repeat(inputs["lengths"], items.shape[1]))
         for name, model in self.regressors.items():
-            outputs[name] = np.exp(model.predict(rows)) * self.log.contract.value_scales[name]
+            size = self.calibration.values.get(name, IDENTITY)(model.predict(rows).astype(np.float64))
+            outputs[name] = np.exp(size) * self.log.contract.value_scales[name]
         return {name: column.reshape(items.shape).astype(np.float32) for name, column in outputs.items()}
+
+    def _chances(self, rows: Floats, lengths: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Calibrated chances of rows [R] with histories of these lengths [R], by target; a constant stays as it is."""
+        raw = np.stack([model.predict_proba(rows)[:, 1] for model in self.classifiers.values()], axis=1)
+        lines = sigmoid(self.calibration.apply(logits_of(raw), lengths).astype(np.float64))
+        return {
+            name: raw[:, i] if isinstance(model, Constant) else lines[:, i]
+            for i, (name, model) in enumerate(self.classifiers.items())
+        }
 
     def _retrieve(self, inputs: Arrays) -> Arrays:
         """The best items by the objective; equal ones in the order of their ids."""
@@ -93,11 +107,8 @@ class Trees(Scorer):
             features, alike = _distinct(self._features(*history).numpy())
             context = np.broadcast_to(inputs["context"][place], (len(features), len(contract.fields)))
             rows = _beside(features, context, np.ones(len(features)))
-            value = sum(
-                weight * self.classifiers[name].predict_proba(rows)[:, 1]
-                for name, weight in contract.objective.items()
-                if weight
-            )
+            chances = self._chances(rows, np.full(len(rows), inputs["lengths"][place]))
+            value = np.sum([weight * chances[name] for name, weight in contract.objective.items()], axis=0)
             value = np.where(allowed[place], value[alike], -np.inf)
             found[place] = np.argsort(-value, kind="stable")[:size]
             scores[place] = value[found[place]]
@@ -122,7 +133,8 @@ class Constant:
 def fit_trees(
     dataset: Dataset, log: Log, split: Split, config: TreesConfig | None = None, *, horizon_days: float = 0.0
 ) -> Trees:
-    """Trees grown on the decisions before ``split.validation``, stopped by those before ``split.test``.
+    """Trees grown on the decisions before ``split.validation``, stopped by those before ``split.test`` and calibrated
+    on them, as networks are.
 
     What never varies among the training rows (one purchase in a million may not be drawn) is forecast as it is there,
     and a value that none of them has as usual.
@@ -142,7 +154,10 @@ def fit_trees(
         scale = log.contract.value_scales[name]
         columns = (*_amounts(learn.values[:, i], scale), *_amounts(check.values[:, i], scale))
         regressors[name] = _grown(HistGradientBoostingRegressor, log.contract, config, x, x_check, *columns)
-    return Trees(log, classifiers, regressors, _examination(classifiers, x, learn.shown, config.seed))
+    trees = Trees(log, classifiers, regressors, _examination(classifiers, x, learn.shown, config.seed))
+    if len(check):
+        trees.calibration, _ = calibrate(log, trees.functions, check, trees.examination)
+    return trees
 
 
 def training_rows(log: Log, decisions: Decisions) -> Floats:

@@ -19,7 +19,7 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote.")],
     part: Annotated[str, typer.Option(help="validation (used for choices) or test (look once).")] = "validation",
     root: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),
-    limit: Annotated[int, typer.Option(help="At most so many decisions.")] = 100_000,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many decisions.")] = 100_000,
     against: Annotated[
         list[str] | None, typer.Option(help="Another published model to measure on the same rows; may be repeated.")
     ] = None,

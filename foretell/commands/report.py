@@ -30,7 +30,8 @@ def report(
     ),
     limit: Annotated[int, typer.Option(help="At most so many decisions.")] = 100_000,
     explanations: Annotated[
-        int, typer.Option(help="Check so many explanations against the model without the event they name; 0: none.")
+        int,
+        typer.Option(min=0, help="Check so many explanations against the model without the event they name; 0: none."),
     ] = 1000,
 ) -> None:
     """Write one HTML page (and its pictures): how good the model is beside the yardsticks, where, and at what cost."""

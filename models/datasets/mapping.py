@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 FOLDER = Path(__file__).parent / "mappings"
 
 #: Column names, in lower case without underscores and spaces, that speak for themselves.
@@ -22,6 +24,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "position": ("position", "rank"),
 }
 _NEEDED = ("user", "item", "type", "time")
+#: Meanings of one column that a recognised file may lack.
+OPTIONAL = ("request", "position", "title", "price")
 
 
 class MappingError(ValueError):
@@ -44,9 +48,9 @@ class Rule:
     def __post_init__(self) -> None:
         if sum(test is not None for test in (self.pattern, self.unless, self.at_most)) != 1:
             raise MappingError(f"The rule {self.reason!r} needs one of pattern, unless and at_most.")
-        try:
-            re.compile(self.pattern or self.unless or "")
-        except re.error as error:
+        try:  # by those who will search with it
+            pl.Series([""]).str.contains(self.pattern or self.unless or "")
+        except pl.exceptions.ComputeError as error:
             raise MappingError(f"The rule {self.reason!r} holds no regular expression ({error}).") from error
 
 
@@ -91,6 +95,20 @@ class Columns:
         single = (self.user, self.item, self.time, self.type, self.value, self.times, self.request, self.position)
         rest = (self.title, self.price, *self.categories, *self.context.values(), *self.profile.values())
         return list(dict.fromkeys(c for c in (*single, *rest, *(r.column for r in self.reject)) if c))
+
+    def needed(self) -> list[str]:
+        """The columns among those used without which the rows would say something else."""
+        needed = (self.user, self.item, self.time, self.type, self.value, self.times)
+        return list(dict.fromkeys(c for c in (*needed, *(rule.column for rule in self.reject)) if c))
+
+    def among(self, found: Sequence[str]) -> Columns:
+        """Without the columns that are neither needed nor found."""
+        single: dict[str, Any] = {role: None for role in OPTIONAL if getattr(self, role) not in found}
+        named: dict[str, Any] = {
+            kind: {name: column for name, column in getattr(self, kind).items() if column in found}
+            for kind in ("context", "profile")
+        }
+        return replace(self, **single, **named, categories=tuple(c for c in self.categories if c in found))
 
     def check(self, found: Sequence[str]) -> None:
         """Raise MappingError where a needed column is not named, or a named one is not among those found."""
@@ -154,8 +172,8 @@ def mapping_names() -> list[str]:
 
 
 def recognise(found: Sequence[str]) -> Columns | None:
-    """The shipped mapping all of whose columns are there; None where none fits."""
-    fitting = [m for m in map(load_mapping, mapping_names()) if set(m.used()) <= set(found)]
+    """The shipped mapping that fits, without the columns that are neither there nor needed; None where none fits."""
+    fitting = [m.among(found) for m in map(load_mapping, mapping_names()) if set(m.needed()) <= set(found)]
     return max(fitting, key=lambda m: len(m.used()), default=None)
 
 

@@ -1,7 +1,7 @@
 """Behaviours from history: the Transformer beside every yardstick on one data set, by the same questions.
 
 The split is by time. Data with exposures keeps the usual one (80 / 10 / 10 of the events) and asks what is done with
-what is shown. A log of up to two weeks is asked for the next event: its last day is the test, the day before the
+what is shown. A log of less than three weeks is asked for the next event: its last day is the test, the day before the
 validation. A longer log is asked what happens within the following week: its last week is the test, the week before
 the validation.
 """
@@ -9,7 +9,7 @@ the validation.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,12 +41,12 @@ DEFAULTS = TrainConfig(
     per_window=192,
 )
 DAY = 86_400.0
-#: A log of at most so many days is asked for the next event.
-SHORT_DAYS = 14
 WEEK_DAYS = 7.0
 #: Events apart from all but this share at either end are strays, where with them the log is more than twice as long.
 STRAY = 0.001
 OURS = "behaviour"
+#: What networks are called where that is not their kind: a yardstick that counts has the name already.
+CALLED = {"popularity": "popularity-curve"}
 TREES = "trees"
 #: Decisions and lists are drawn from a period up to this number.
 LIMIT = 100_000
@@ -60,7 +60,7 @@ def split_of(dataset: Dataset) -> tuple[Split, float]:
         return split_by_time(dataset), 0.0
     first, last = (float(m) / 1000 for m in dataset.events["at"].dt.epoch("ms").sort().gather([0, -1]).to_list())
     days = (last - first) / DAY
-    width, horizon = (DAY, 0.0) if days <= SHORT_DAYS else (WEEK_DAYS * DAY, WEEK_DAYS)
+    width, horizon = (DAY, 0.0) if days < 3 * WEEK_DAYS else (WEEK_DAYS * DAY, WEEK_DAYS)
     if days * DAY < 3 * width:
         raise ValueError(
             f"The events of {dataset.name} span {days:.1f} days; "
@@ -112,14 +112,26 @@ def run_behaviours(
 
         run = folder / "runs" / kind
         train(dataset, run, settings, advance, split=split)
-        models[kind] = publish_run(run, folder / "models", kind)
+        models[kind] = publish_run(run, folder / "models", CALLED.get(kind, kind))
     ours = models.pop(OURS)
+    return {
+        **measured(dataset, split, ours, list(models.values()), report),
+        "seconds": round(time.monotonic() - started, 1),
+        "strays": strays,
+    }
+
+
+def measured(
+    dataset: Dataset, split: Split, ours: Artifact, others: Sequence[Artifact], report: Report = lambda *_: None
+) -> dict[str, Any]:
+    """What :func:`run_behaviours` returns of trained networks; the trees are grown here."""
+    horizon = float(ours.manifest["training"]["horizon_days"])
     log = build_log(dataset, ours.vocabulary, ours.contract, split.validation)
     report("trees", 0, 1)
     trees = fit_trees(dataset, log, split, horizon_days=horizon)
-    others = {TREES: Rival(trees, trees.examination)}
+    grown = {TREES: Rival(trees, trees.examination)}
     found = {
-        part: gather_artifact(ours, dataset, long, LIMIT, against=list(models.values()), others=others).report()
+        part: gather_artifact(ours, dataset, long, LIMIT, against=others, others=grown).report()
         for part, long in (("valid", "validation"), ("test", "test"))
     }
     return {
@@ -131,11 +143,9 @@ def run_behaviours(
         "breakdown": {part: report_["breakdown"] for part, report_ in found.items()},
         "explanations": explained(ours, dataset),
         "train_seconds": ours.metrics()["train_seconds"],
-        "seconds": round(time.monotonic() - started, 1),
         "parameters": ours.manifest["parameters"],
         "horizon_days": horizon,
         "split": {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in asdict(split).items()},
-        "strays": strays,
         "synthetic": dataset.synthetic,
     }
 

@@ -36,6 +36,19 @@ def figures(labels: NDArray[np.float32], chances: NDArray[np.float64]) -> dict[s
     }
 
 
+def calibration_of(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[Calibration, dict[str, Any]]:
+    """A calibration by rows [N] of the validation, none of which has a history, and how good it is unseen."""
+    ones = np.ones((len(labels), 1), np.float32)
+    nobody, users = np.zeros(len(labels), np.int64), np.arange(len(labels))
+    found, report = fit_calibration(("click",), logits[:, None], labels[:, None], ones, ones[:, 0], nobody, users)
+    return found, dict(report["click"]["all"])
+
+
+def chances_of(logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+    """Calibrated chances [N] of rows without a history."""
+    return sigmoid(calibration.apply(logits[:, None], np.zeros(len(logits), np.int64))[:, 0].astype(np.float64))
+
+
 class Scorer:
     """Probabilities of a part's rows."""
 
@@ -46,18 +59,8 @@ class Scorer:
 
     def calibrate(self) -> dict[str, Any]:
         """Fit the calibration on the validation rows; says which method was chosen, and how good it is unseen."""
-        logits, labels = self.raw("valid"), self.table.labels["valid"]
-        nobody = np.zeros(len(labels), np.int64)
-        self.calibration, report = fit_calibration(
-            self.network.contract.targets,
-            logits[:, None],
-            labels[:, None],
-            np.ones((len(labels), 1), np.float32),
-            np.ones(len(labels), np.float32),
-            nobody,
-            np.arange(len(labels)),
-        )
-        return dict(report[self.network.contract.targets[0]]["all"])
+        self.calibration, report = calibration_of(self.raw("valid"), self.table.labels["valid"])
+        return report
 
     def _logits(self, items: Any, context: Any) -> Any:
         network, length = self.network, self.network.contract.history_length
@@ -84,8 +87,7 @@ class Scorer:
     def probabilities(self, part: str) -> NDArray[np.float64]:
         """P(click) of each row [N]."""
         logits = self.raw(part)
-        calibrated = self.calibration.apply(logits[:, None], np.zeros(len(logits), np.int64))
-        return sigmoid(calibrated[:, 0].astype(np.float64))
+        return chances_of(logits, self.calibration)
 
     def figures(self, part: str) -> dict[str, float]:
         """AUC, log loss and calibration error of a part."""
@@ -110,7 +112,8 @@ def learned(table: Table, config: TrainConfig, report: Report) -> tuple[Scorer, 
     schedule = schedule_of(config)
     if config.table_l2 < 0:
         schedule = replace(schedule, table_l2=prior_l2(rows))
-    fit = Fit(network, network.losses_of, schedule, Accelerator(xla=config.xla), config.model)
+    # On one device, for all decisions of a batch belong to one row, the empty history.
+    fit = Fit(network, network.losses_of, schedule, Accelerator(xla=config.xla, devices=1), config.model)
     size = min(config.batch, rows)
     return scorer, fit.run(lambda: ahead(_batches(table, config, size, rng)), rows // size, check, report)
 

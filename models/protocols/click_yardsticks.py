@@ -15,9 +15,10 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import TargetEncoder
 
+from models.calibrate import logits_of
 from models.fit import Report
 from models.metrics import auc
-from models.protocols.click_model import figures, learned
+from models.protocols.click_model import calibration_of, chances_of, figures, learned
 from models.protocols.click_table import Table
 from models.run import TrainConfig
 from models.trees import TreesConfig
@@ -55,7 +56,7 @@ def popularity(table: Table) -> Figures:
 def trees(table: Table, seed: int) -> Figures:
     """Boosted trees on the mean label of each field's values (cross-fitted: Micci-Barreca 2001), sizes as in trees.py.
 
-    They stop growing by a tenth of the training rows.
+    They stop growing by a tenth of the training rows, and are calibrated on validation as networks are.
     """
     config = TreesConfig()
     rows: dict[str, Any] = {part: np.column_stack([table.items[part], table.context[part]]) for part in table.items}
@@ -71,4 +72,6 @@ def trees(table: Table, seed: int) -> Figures:
             random_state=seed,
         ),
     ).fit(rows["train"], table.labels["train"])
-    return {part: {"click": figures(table.labels[part], model.predict_proba(rows[part])[:, 1])} for part in SHOWN}
+    logits = {part: logits_of(model.predict_proba(rows[part])[:, 1]) for part in SHOWN}
+    calibration, _ = calibration_of(logits["valid"], table.labels["valid"])
+    return {part: {"click": figures(table.labels[part], chances_of(logits[part], calibration))} for part in SHOWN}

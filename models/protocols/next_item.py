@@ -50,14 +50,15 @@ CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Item names by user, in time order."""
+    """Item names by user, in time order; ``left_out`` users had fewer than SHORTEST items."""
 
     names: list[str]
     items: list[NDArray[np.int32]]  # ids of a vocabulary that begins at FIRST
+    left_out: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Sequences:
-        """Raises ValueError, in one sentence, for a file that cannot be read, is empty, or has too short a line."""
+        """Raises ValueError, in one sentence, for a file that cannot be read, or that has nothing to learn from."""
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -65,19 +66,20 @@ class Sequences:
         rows = [words for line in lines if (words := line.split())]
         if not rows:
             raise ValueError(f"{path} holds no sequence; each line has to be a user followed by items in time order.")
-        if short := next((row for row in rows if len(row) <= SHORTEST), None):
-            raise ValueError(f"{path}: user {short[0]} has fewer than {SHORTEST} items; leave such users out.")
-        if max(len(row) for row in rows) == SHORTEST + 1:
+        long = [row for row in rows if len(row) > SHORTEST]
+        if max((len(row) for row in long), default=0) <= SHORTEST + 1:
             raise ValueError(f"{path}: nobody has more than {SHORTEST} items, so that nothing follows in training.")
-        names = sorted({item for row in rows for item in row[1:]})
+        names = sorted({item for row in long for item in row[1:]})
         place = {name: FIRST + i for i, name in enumerate(names)}
-        return cls(names, [np.array([place[item] for item in row[1:]], np.int32) for row in rows])
+        items = [np.array([place[item] for item in row[1:]], np.int32) for row in long]
+        return cls(names, items, left_out=len(rows) - len(long))
 
 
 def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: None) -> dict[str, Any]:
     """Train on all but the last two items of each user, choose on the second last, report both.
 
-    Returns ``valid``, ``test``, ``yardsticks``, ``train_seconds`` and ``parameters``. Raises ValueError as
+    Returns ``valid``, ``test``, ``yardsticks``, ``train_seconds`` and ``parameters``, and how many users were
+    ``left_out``, having too few items. Raises ValueError as
     :meth:`Sequences.read` does.
     """
     keras.utils.set_random_seed(config.seed)
@@ -85,13 +87,15 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
     log = sequence_log(sequences, config.history_length)
     if config.dropout < 0:
         config = replace(config, dropout=dropout_of(log))
-    network = build_network(log.contract, log.content, config)
-    if not network.retrieval_weight:
-        raise ValueError(f"The model {config.model} does not learn which item comes next; take behaviour.")
-    build_variables(network)
+    accelerator = Accelerator(xla=config.xla, devices=config.devices)
+    with accelerator.scope():
+        network = build_network(log.contract, log.content, config)
+        if not network.retrieval_weight:
+            raise ValueError(f"The model {config.model} does not learn which item comes next; take behaviour.")
+        build_variables(network)
     ranker = Ranker(network, sequences)
     started = time.monotonic()
-    history = _learn(network, log, ranker, config, report)
+    history = _learn(network, log, ranker, config, accelerator, report)
     took = time.monotonic() - started
     return {
         "valid": figures(ranker.ranks(2)),
@@ -100,6 +104,7 @@ def run_next_item(path: Path, config: TrainConfig, report: Report = lambda *_: N
         "train_seconds": round(took, 1),
         "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
         "dropout": config.dropout,
+        "left_out": sequences.left_out,
         "learning": history,
     }
 
@@ -237,7 +242,9 @@ def yardsticks(sequences: Sequences) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def _learn(network: Network, log: Log, ranker: Ranker, config: TrainConfig, report: Report) -> dict[str, list[float]]:
+def _learn(
+    network: Network, log: Log, ranker: Ranker, config: TrainConfig, accelerator: Accelerator, report: Report
+) -> dict[str, list[float]]:
     rng = np.random.default_rng(config.seed)
     windows = Windows(log, None, event_decisions(log).take(np.flatnonzero(log.at > 0)))
 
@@ -248,6 +255,5 @@ def _learn(network: Network, log: Log, ranker: Ranker, config: TrainConfig, repo
     def batches() -> Any:
         return ahead(windows.batches(config.batch, rng))
 
-    accelerator = Accelerator(xla=config.xla, devices=config.devices)
     fit = Fit(network, network.pretraining_losses, schedule_of(config), accelerator, "next item")
     return fit.run(batches, len(windows.plan(config.batch)), check, report)

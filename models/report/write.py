@@ -136,6 +136,8 @@ def trusted(story: Story) -> tuple[str, list[Chart]]:
         if answers.scores is not None and known.any():
             charts.append(plots.reliability(target, asked.labels[known, place], answers.scores[known, place]))
     words = f"Dots on the line are right on average. Here a probability is {meaning(story.artifact.contract)}."
+    if story.part == "validation":
+        words += " The calibration was fitted on these very decisions; read cross-fitted below, or the test."
     rows = list(_calibration(story.artifact))
     choices = page.table(CHOICES, rows) if rows else ""
     return page.section("Are the probabilities true?", words, page.gallery(charts), choices), charts

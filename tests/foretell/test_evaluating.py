@@ -51,7 +51,8 @@ def test_folds_train_every_model_anew_on_what_lies_before(folder: Path, monkeypa
 
     def train(dataset: Any, at: Path, config: Any, report: Any, split: Split) -> dict[str, Any]:
         asked.append((at.name, config.model, split.validation))
-        return {"validation": {"model": {"click": {"auc": 0.5 + len(asked) / 10}}}}
+        model = {"click": {"auc": 0.5 + len(asked) / 10}}
+        return {"validation": {"model": model}, "calibration": {"targets": {}}}
 
     monkeypatch.setattr("models.folds.train", train)
     options = ["--root", str(folder / "saved"), "--against", "two", "--folds", "2", "--json"]

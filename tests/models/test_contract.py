@@ -13,6 +13,8 @@ def test_targets_and_values_are_named_weakest_first(contract: Contract) -> None:
     assert contract.targets == ("click", "purchase")
     assert contract.values == ("amount",)
     assert contract.objective == {"click": 0.1, "purchase": 1.0}
+    weightless = replace(contract, behaviours=tuple(replace(b, weight=0.0) for b in contract.behaviours))
+    assert weightless.objective == {"click": 1.0, "purchase": 1.0}
 
 
 def test_behaviours_have_ids_from_first_on_and_strangers_are_unknown(contract: Contract) -> None:

@@ -130,6 +130,14 @@ def test_every_contender_answers_the_same_rows_and_differences_have_signs(
     assert set(report["item mean"]) == {"amount", "rating"}
 
 
+@pytest.mark.parametrize("name", ["model", "popularity", "oracle", "breakdown"])
+def test_no_rival_takes_the_place_of_something_else(
+    shop: Dataset, log: Log, split: Split, functions: dict[str, object], name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"Beside another, {name} cannot be the name of a model"):
+        evaluate(shop, log, split, functions, np.ones(32, np.float32), rivals={name: Rival(Clairvoyant())})  # type: ignore[arg-type]
+
+
 def test_the_share_of_what_can_be_known_is_one_for_the_true_probabilities(
     shop: Dataset, log: Log, split: Split, functions: dict[str, object]
 ) -> None:

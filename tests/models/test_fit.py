@@ -195,32 +195,20 @@ def test_more_devices_than_there_are_is_an_error() -> None:
 
 TWO_DEVICES = """
 import json
-import numpy as np
+import tempfile
+from pathlib import Path
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from models.accelerate import Accelerator
 from models.datasets.storefront import simulate
-from models.fit import Fit, Schedule
-from models.log import build_contract, build_log, build_vocabulary, split_by_time
-from models.run import TrainConfig, build_network, build_variables
-from models.decisions import event_decisions, exposure_decisions
-from models.samples import Windows
+from models.run import TrainConfig
+from models.train import train
 
 shop = simulate(seed=3, users=80, items=120, events=6_000)
-split = split_by_time(shop)
-vocabulary = build_vocabulary(shop, split.validation)
-contract = build_contract(shop, vocabulary, shop.domain, split.validation, history_length=8, negatives=2)
-log = build_log(shop, vocabulary, contract, split.validation)
-windows = Windows(log, exposure_decisions(shop, log), event_decisions(log), per_window=20)
-accelerator = Accelerator(xla=False, devices=2)
-with accelerator.scope():
-    network = build_network(contract, log.content, TrainConfig())
-    build_variables(network)
-fit = Fit(network, network.losses_of, Schedule(epochs=4), accelerator)
-plan = len(windows.plan(16))
-history = fit.run(lambda: windows.batches(16, np.random.default_rng(0)), plan, lambda: {"val_loss": 0.0})
+config = TrainConfig(devices=2, history_length=8, pretrain_epochs=1, epochs=4, batch=16, per_window=20)
+with tempfile.TemporaryDirectory() as run:
+    history = train(shop, Path(run), config)["learning"]["train"]
 print(json.dumps(history["click"]))
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.datasets.dataset import Dataset
-from models.folds import fold_splits, summary
+from models.folds import fold_splits, summary, unseen
 
 
 def test_each_fold_starts_where_the_one_before_ends_and_the_test_time_is_left_out(shop: Dataset) -> None:
@@ -34,3 +34,11 @@ def test_mean_and_spread_are_over_the_metrics_that_every_fold_has() -> None:
     assert found["mean"] == {"click": {"auc": pytest.approx(0.8)}}
     assert found["spread"]["click"]["auc"] == pytest.approx(0.2 / np.sqrt(2))
     assert found["each"][0]["click"]["ece"] == 0.1
+
+
+def test_a_fold_is_not_judged_by_a_calibration_that_has_seen_it() -> None:
+    metrics = {
+        "validation": {"model": {"click": {"auc": 0.7, "logloss": 0.1, "ece": 0.0}, "purchase": {"ece": 0.0}}},
+        "calibration": {"targets": {"click": {"cross-fitted": {"logloss": 0.2, "ece": 0.01}}, "purchase": {}}},
+    }
+    assert unseen(metrics) == {"click": {"auc": 0.7, "logloss": 0.2, "ece": 0.01}, "purchase": {}}

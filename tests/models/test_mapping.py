@@ -29,6 +29,21 @@ def test_shipped_mappings_are_recognised_by_their_columns() -> None:
     assert recognise(TAOBAO[1:]) is None
 
 
+def test_a_shipped_mapping_is_recognised_without_what_it_can_do_without() -> None:
+    bare = recognise([name for name in TAOBAO if name != "category_id"])
+    assert bare is not None
+    assert bare.types["pv"] == "click"
+    assert bare.categories == ()
+    shop = load_mapping("online_retail")
+    found = [column for column in shop.used() if column not in ("Description", "Country")]
+    bare = recognise(found)
+    assert bare is not None
+    assert (bare.name, bare.title, bare.price, bare.profile) == ("online_retail", None, "UnitPrice", {})
+    assert bare.reject == shop.reject
+    bare.check(found)
+    assert recognise([column for column in found if column != "InvoiceNo"]) is None  # by which returns are told
+
+
 @pytest.mark.parametrize("name", mapping_names())
 def test_every_shipped_mapping_is_complete(name: str) -> None:
     shipped = load_mapping(name)
@@ -88,6 +103,7 @@ def test_pairs_take_field_and_column() -> None:
         ('[[reject]]\nreason = "r"\ncolumn = "c"', "needs one of pattern, unless and at_most"),
         ('[[reject]]\nreason = "r"', "reject rule"),
         ('[[reject]]\nreason = "r"\ncolumn = "c"\npattern = "("', "no regular expression"),
+        ('[[reject]]\nreason = "r"\ncolumn = "c"\npattern = "^(?!x)"', "no regular expression"),
         ("[", "cannot be read as TOML"),
     ],
 )

@@ -55,7 +55,16 @@ def test_a_bad_row_is_rejected_with_its_reason_and_its_own_columns(row: dict[str
 
 @pytest.mark.parametrize(
     "row",
-    [{"i": "x" * 256}, {"t": "pv"}, {"at": "2000-01-01"}, {"at": "2025-03-11"}, {"v": None}, {"v": "-3"}],
+    [
+        {"i": "x" * 256},
+        {"t": "pv"},
+        {"t": "pv", "v": "NA"},
+        {"t": "pv", "v": "nan"},
+        {"at": "2000-01-01"},
+        {"at": "2025-03-11"},
+        {"v": None},
+        {"v": "-3"},
+    ],
 )
 def test_rows_on_the_edge_are_kept(row: dict[str, str | None]) -> None:
     assert run(row).reasons == {}

@@ -36,11 +36,20 @@ def test_the_log_of_sequences_leaves_out_the_last_two_items(tmp_path: Path) -> N
     assert not log.contract.repeats
 
 
+def test_users_of_too_few_items_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "sequences.txt"
+    file.write_text("u1 a b c d\nu2 x y\nu3\nu4 a b c\n", encoding="utf-8")
+    sequences = Sequences.read(file)
+    assert sequences.names == ["a", "b", "c", "d"]
+    assert [len(items) for items in sequences.items] == [4, 3]
+    assert sequences.left_out == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "holds no sequence"),
-        ("u1 a b\n", "fewer than 3 items"),
+        ("u1 a b\n", "nobody has more than 3 items"),
         ("u1 a b c\nu2 b c a\n", "nobody has more than 3 items"),
     ],
 )

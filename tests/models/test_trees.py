@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.calibration import Calibration
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
 from models.log import Log, Split, split_by_time
 from models.matches import pack_tail
-from models.metrics import auc
+from models.metrics import auc, log_loss
 from models.past import Candidates, Past
 from models.questions import decisions_of
 from models.samples import Windows
@@ -62,6 +63,21 @@ def test_trees_tell_decisions_apart_better_than_chance(trees: Trees, shop: Datas
     assert ((scored.probabilities > 0) & (scored.probabilities < 1)).all()
     assert (scored.values > 0).all()
     assert scored.values.shape == (len(decisions), len(log.contract.values))
+
+
+def test_trees_are_calibrated_on_validation_as_networks_are(
+    trees: Trees, shop: Dataset, log: Log, split: Split
+) -> None:
+    """On the rows of the fit no line loses to none."""
+    decisions = decisions_of(shop, log, split.validation, split.test, 2_000, seed=1)
+    chances = trees.score(decisions).probabilities * trees.examination[np.clip(decisions.shown, 0, 31)][:, None]
+    known = decisions.weights[:, 0] > 0
+    trees.calibration, fitted = Calibration.none(log.contract.targets), trees.calibration
+    raw = trees.score(decisions).probabilities * trees.examination[np.clip(decisions.shown, 0, 31)][:, None]
+    trees.calibration = fitted
+    before, after = (log_loss(decisions.labels[known, 0], p[known, 0].astype(float)) for p in (raw, chances))
+    assert after <= before
+    assert fitted.lines.keys() == set(log.contract.targets)
 
 
 def test_ranks_are_those_of_the_objective_over_the_whole_catalogue(trees: Trees, log: Log, split: Split) -> None:
