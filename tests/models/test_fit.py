@@ -206,7 +206,7 @@ from models.run import TrainConfig
 from models.train import train
 
 shop = simulate(seed=3, users=80, items=120, events=6_000)
-config = TrainConfig(devices=2, history_length=8, pretrain_epochs=1, epochs=4, batch=16, per_window=20)
+config = TrainConfig(devices=2, history_length=8, pretrain_epochs=0, epochs=3, batch=16, per_window=20)
 with tempfile.TemporaryDirectory() as run:
     history = train(shop, Path(run), config)["learning"]["train"]
 print(json.dumps(history["click"]))
@@ -239,11 +239,11 @@ def test_xla_compiles_a_shape_that_comes_often_and_no_other(monkeypatch: pytest.
 def test_a_compiled_step_goes_on_where_the_plain_one_was(
     log: Log, windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its seed it drops and draws the very same, every time: nothing tells them apart but rounding."""
+    """By its seed it drops the very same, every time: nothing tells them apart but rounding."""
     losses = []
     for hot in (1, 100):
         monkeypatch.setattr(accelerate, "HOT", hot)
-        loop = fit(log, Schedule(epochs=3, minutes=60), xla=True, catalogue_negatives=16)
+        loop = fit(log, Schedule(epochs=3, minutes=60), xla=True, model="dnn")
         plan = len(windows.plan(32))
         losses.append(loop.run(lambda: windows.batches(32), plan, lambda: {"val_loss": 0.0})["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
