@@ -40,9 +40,9 @@ def next_item(
     from foretell.tensorflow import load
 
     load()
-    from models.protocols.next_item import DEFAULTS, run_next_item
+    from models.protocols.next_item import DEFAULTS, IDLE, run_next_item
 
-    settings = _settings(DEFAULTS, config, minutes=minutes, size=size, seed=seed)
+    settings = _settings(DEFAULTS, IDLE, config, minutes=minutes, size=size, seed=seed)
     _print(lambda report: run_next_item(sequences, settings, report), json)
 
 
@@ -59,9 +59,9 @@ def click(
     from foretell.tensorflow import load
 
     load()
-    from models.protocols.click import DEFAULTS, run_click
+    from models.protocols.click import DEFAULTS, IDLE, run_click
 
-    settings = _settings(DEFAULTS, config, minutes=minutes, size=size, seed=seed)
+    settings = _settings(DEFAULTS, IDLE, config, minutes=minutes, size=size, seed=seed)
     _print(lambda report: run_click(table, settings, report), json)
 
 
@@ -81,21 +81,25 @@ def behaviours(
     from foretell.tensorflow import load
 
     load()
-    from models.protocols.behaviours import DEFAULTS, run_behaviours
+    from models.protocols.behaviours import DEFAULTS, IDLE, run_behaviours
 
-    settings = _settings(DEFAULTS, config, minutes=minutes, size=size, seed=seed)
+    settings = _settings(DEFAULTS, IDLE, config, minutes=minutes, size=size, seed=seed)
     with tempfile.TemporaryDirectory() as spare:
         dataset = _dataset(events, Path(spare))
         _print(lambda report: run_behaviours(dataset, settings, folder or Path(spare), report), json)
 
 
-def _settings(defaults: TrainConfig, config: Path | None, **overrides: Any) -> TrainConfig:
+def _settings(defaults: TrainConfig, idle: frozenset[str], config: Path | None, **overrides: Any) -> TrainConfig:
+    """The protocol's settings with what is given on top; says which of these are ``idle``: the protocol has no use."""
     from models.run import read_config
 
     try:
-        return read_config(config, {name: value for name, value in overrides.items() if value is not None}, defaults)
+        found = read_config(config, {name: value for name, value in overrides.items() if value is not None}, defaults)
     except ValueError as error:
         fail(str(error), USAGE)
+    if named := sorted(name for name in idle if getattr(found, name) != getattr(defaults, name)):
+        errors.print(f"Of no use here, and left alone: {', '.join(named)}.", style="yellow", soft_wrap=True)
+    return found
 
 
 def _dataset(events: str, spare: Path) -> Dataset:

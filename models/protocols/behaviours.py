@@ -40,6 +40,8 @@ DEFAULTS = TrainConfig(
     history_length=100,
     per_window=192,
 )
+#: Settings that do nothing here: every network is trained, and the data says which horizon.
+IDLE = frozenset(("model", "horizon_days"))
 DAY = 86_400.0
 WEEK_DAYS = 7.0
 #: Events apart from all but this share at either end are strays, where with them the log is more than twice as long.

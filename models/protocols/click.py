@@ -31,6 +31,9 @@ DEFAULTS = TrainConfig(
     input_dropout=0.3,
 )
 
+#: Settings that do nothing here, where nobody has a history.
+IDLE = frozenset(("pretrain_epochs", "per_window", "augment", "negatives", "hard_negatives", "horizon_days", "devices"))
+
 
 def run_click(path: Path, config: TrainConfig, report: Report = lambda *_: None) -> dict[str, Any]:
     """Train on ``train``, stop and calibrate on ``valid``, report both: auc, logloss and ece of behaviour ``click``.

@@ -40,6 +40,10 @@ DEFAULTS = TrainConfig(
     learning_rate=1e-3,
     history_length=200,
 )
+#: Settings that do nothing here, where nothing but the next item is learned.
+IDLE = frozenset(
+    ("pretrain_epochs", "per_window", "augment", "input_dropout", "negatives", "hard_negatives", "horizon_days")
+)
 #: Dropout where the settings name none, see :func:`dropout_of`.
 SPARSE, DENSE, COMMON = 0.5, 0.3, 50
 #: The shortest sequence that leaves something to learn from beside validation and test.

@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from foretell.cli import app
+from foretell.commands.benchmark import _settings
 from models.datasets.dataset import Dataset
 from models.datasets.storefront import simulate
 from models.protocols import behaviours as protocol
+from models.protocols import next_item
 from models.protocols.behaviours import split_of, without_strays
 
 run = CliRunner().invoke
@@ -92,12 +94,20 @@ def test_sequences_and_clicks_are_measured(tmp_path: Path) -> None:
     assert found["yardsticks"].keys() >= {"logistic", "svm", "dnn", "trees", "popularity"}
 
 
-def test_a_log_of_two_weeks_is_asked_for_the_next_event_and_a_longer_one_for_a_week(shop: Dataset) -> None:
+def test_settings_that_do_nothing_in_a_protocol_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "some.toml").write_text("epochs = 3\naugment = 0.1\n")
+    assert _settings(next_item.DEFAULTS, next_item.IDLE, tmp_path / "some.toml", minutes=None).epochs == 3
+    assert capsys.readouterr().err == "Of no use here, and left alone: augment.\n"
+
+
+def test_a_log_of_less_than_three_weeks_is_asked_for_the_next_event_and_a_longer_one_for_a_week(shop: Dataset) -> None:
     """The last day, or week, is the test; the one before it the validation."""
     day = 86_400.0
     end = datetime(2026, 1, 15, tzinfo=UTC).timestamp() + 0.001
     split, horizon = split_of(of_days(shop, 14))
     assert (split.validation, split.test, horizon) == pytest.approx((end - 2 * day, end - day, 0.0))
+    assert split_of(of_days(shop, 20.9))[1] == 0
+    assert split_of(of_days(shop, 21.1))[1] == 7
     end = datetime(2026, 2, 1, tzinfo=UTC).timestamp() + 0.001
     split, horizon = split_of(of_days(shop, 31))
     assert (split.validation, split.test, horizon) == pytest.approx((end - 14 * day, end - 7 * day, 7.0))
@@ -115,10 +125,9 @@ def test_events_years_away_do_not_decide_how_a_log_is_split(shop: Dataset) -> No
     assert without_strays(log)[1] == without_strays(shop)[1] == 0
 
 
-@pytest.mark.parametrize(("days", "needed"), [(2.9, 3), (20.0, 21)])
-def test_too_short_a_log_is_refused_in_one_sentence(shop: Dataset, days: float, needed: int) -> None:
-    with pytest.raises(ValueError, match=f"span {days} days; training, validation and test need {needed}"):
-        split_of(of_days(shop, days))
+def test_too_short_a_log_is_refused_in_one_sentence(shop: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"span 2\.9 days; training, validation and test need 3"):
+        split_of(of_days(shop, 2.9))
 
 
 @pytest.mark.parametrize(
