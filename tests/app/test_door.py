@@ -14,6 +14,7 @@ import uvicorn
 from app import parking
 from app.door import Door
 from app.errors import Overloaded
+from app.health import Health
 from app.metrics import Metrics
 from app.settings import Settings
 from foretell import protocol
@@ -31,13 +32,15 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def connected(door: Door) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(door: Door, **state: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server that echoes what the door lets in."""
     config = uvicorn.Config(echo, http=Protocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     config.load()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: Protocol(config=config, server_state=server.server_state, app_state={"door": door}), "127.0.0.1", 0
+        lambda: Protocol(config=config, server_state=server.server_state, app_state={"door": door, **state}),
+        "127.0.0.1",
+        0,
     )
     reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
     yield reader, writer
@@ -153,6 +156,16 @@ async def test_what_a_refusal_cannot_say_is_left_to_the_application(artifact: Ar
         model.overloaded = False
         model.away = True
         writer.write(mine)
+        assert (await answer(reader))[::2] == (200, b"ok")
+
+
+async def test_while_the_service_leaves_the_application_refuses_and_closes(
+    artifact: Artifact, settings: Settings
+) -> None:
+    model, health = FakeRuntime(artifact), Health({})
+    model.overloaded = health.leaving = True
+    async with connected(Door(model, settings, Metrics()), health=health) as (reader, writer):
+        writer.write(HEAD.format(path="/predict", more="").encode() + b"ok")
         assert (await answer(reader))[::2] == (200, b"ok")
 
 
