@@ -59,6 +59,11 @@ class Artifact:
         """The folder TensorFlow loads."""
         return self.path / SAVED_MODEL
 
+    @property
+    def horizon_days(self) -> float:
+        """Days within which what it predicts happens; 0: with the next event, or what is shown."""
+        return float(self.manifest.get("training", {}).get("horizon_days", 0.0))
+
     def golden(self) -> list[dict[str, Any]]:
         """The examples (raw events and the outputs they must give) that are replayed before serving."""
         return list(_read_json(self.path / GOLDEN)["examples"])

@@ -168,7 +168,7 @@ def gather_artifact(
         part=part,
         limit=limit,
         rivals={**rivals, **(others or {})},
-        horizon_days=float(artifact.manifest.get("training", {}).get("horizon_days", 0.0)),
+        horizon_days=artifact.horizon_days,
         advance=advance,
     )
 

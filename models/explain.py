@@ -96,8 +96,7 @@ def faithfulness(
     functions = _able(artifact, functions or load_functions(artifact))
     split = Split(**artifact.manifest["split"])
     log = build_log(dataset, artifact.vocabulary, artifact.contract, split.validation)
-    horizon = float(artifact.manifest.get("training", {}).get("horizon_days", 0.0))
-    decisions = decisions_of(dataset, log, *part_of(split, part), POOL, seed, horizon_days=horizon)
+    decisions = decisions_of(dataset, log, *part_of(split, part), POOL, seed, horizon_days=artifact.horizon_days)
     usable = np.flatnonzero((decisions.before >= 2) & (decisions.items >= FIRST))
     if not len(usable):
         raise Unexplained(f"Nobody in the {part} time of {dataset.name} has a history of two events to explain.")

@@ -127,10 +127,9 @@ def measured(
     dataset: Dataset, split: Split, ours: Artifact, others: Sequence[Artifact], report: Report = lambda *_: None
 ) -> dict[str, Any]:
     """What :func:`run_behaviours` returns of trained networks; the trees are grown here."""
-    horizon = float(ours.manifest["training"]["horizon_days"])
     log = build_log(dataset, ours.vocabulary, ours.contract, split.validation)
     report("trees", 0, 1)
-    trees = fit_trees(dataset, log, split, horizon_days=horizon)
+    trees = fit_trees(dataset, log, split, horizon_days=ours.horizon_days)
     grown = {TREES: Rival(trees, trees.examination)}
     found = {
         part: gather_artifact(ours, dataset, long, LIMIT, against=others, others=grown).report()
@@ -146,7 +145,7 @@ def measured(
         "explanations": explained(ours, dataset),
         "train_seconds": ours.metrics()["train_seconds"],
         "parameters": ours.manifest["parameters"],
-        "horizon_days": horizon,
+        "horizon_days": ours.horizon_days,
         "split": {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in asdict(split).items()},
         "synthetic": dataset.synthetic,
     }

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.calibration import Calibration
+from models.calibrate import calibrate, logits_of
+from models.calibration import SEGMENTS, Calibration, Line
 from models.contract import FIRST
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
 from models.log import Log, Split, split_by_time
 from models.matches import pack_tail
-from models.metrics import auc, log_loss
+from models.metrics import auc
 from models.past import Candidates, Past
 from models.questions import decisions_of
 from models.samples import Windows
@@ -66,18 +67,19 @@ def test_trees_tell_decisions_apart_better_than_chance(trees: Trees, shop: Datas
 
 
 def test_trees_are_calibrated_on_validation_as_networks_are(
-    trees: Trees, shop: Dataset, log: Log, split: Split
+    trees: Trees, shop: Dataset, log: Log, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the rows of the fit no line loses to none."""
+    """By what calibrating the bare trees finds; and a line that adds 1 adds 1 to every logit."""
     decisions = decisions_of(shop, log, split.validation, split.test, 2_000, seed=1)
-    chances = trees.score(decisions).probabilities * trees.examination[np.clip(decisions.shown, 0, 31)][:, None]
-    known = decisions.weights[:, 0] > 0
-    trees.calibration, fitted = Calibration.none(log.contract.targets), trees.calibration
-    raw = trees.score(decisions).probabilities * trees.examination[np.clip(decisions.shown, 0, 31)][:, None]
-    trees.calibration = fitted
-    before, after = (log_loss(decisions.labels[known, 0], p[known, 0].astype(float)) for p in (raw, chances))
-    assert after <= before
-    assert fitted.lines.keys() == set(log.contract.targets)
+    fitted, none = trees.calibration, Calibration.none(log.contract.targets)
+    monkeypatch.setattr(trees, "calibration", none)
+    raw = trees.score(decisions).probabilities
+    found, _ = calibrate(log, trees.functions, decisions, trees.examination)
+    assert fitted.to_json() == found.to_json() != none.to_json()
+    more = Calibration({name: [Line((0.0, 1.0), (1.0, 2.0))] * len(SEGMENTS) for name in log.contract.targets})
+    monkeypatch.setattr(trees, "calibration", more)
+    shifted = trees.score(decisions).probabilities
+    np.testing.assert_allclose(logits_of(shifted), logits_of(raw) + 1, atol=1e-4)
 
 
 def test_ranks_are_those_of_the_objective_over_the_whole_catalogue(trees: Trees, log: Log, split: Split) -> None:
