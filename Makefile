@@ -22,7 +22,7 @@ run: $(VENV)/demo.stamp ## show Foretell predicting: embedded stores, a syntheti
 
 test: $(VENV)/dev.stamp ## lint, types, architecture, and every test against real stores and a real model
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/dev.stamp ## style, types and the import contracts
 	$(BIN)/ruff check .
@@ -34,8 +34,8 @@ format: $(VENV)/dev.stamp ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (a quarter of an hour on 2 cores)
-	$(FORETELL) train data/storefront --config models/configs/storefront.toml
+train: $(VENV)/demo.stamp data/storefront/dataset.json ## retrain and publish the model that ships (half an hour on 2 cores)
+	$(FORETELL) train data/storefront --config models/configs/storefront.toml --refit
 
 bench-models: $(VENV)/demo.stamp ## run the published protocols on every data set at hand (hours on 2 cores; goes on where it stopped)
 	$(BIN)/python -m benchmarks.models

@@ -110,9 +110,9 @@ def gather(
     questions = ask(dataset, log, split, part=part, limit=limit, horizon_days=horizon_days)
     answers = {
         "model": answers_of(Scorer(log, functions), questions, examination, advance=advance),
-        "popularity": popularity(log, questions, split.validation),
-        "user mean": user_mean(log, questions, split.validation),
-        "item mean": item_mean(log, questions, split.validation),
+        "popularity": popularity(log, questions, split.learned),
+        "user mean": user_mean(log, questions, split.learned),
+        "item mean": item_mean(log, questions, split.learned),
     }
     for name, rival in (rivals or {}).items():
         answers[name] = answers_of(rival.contender, questions, rival.examination)
@@ -157,7 +157,7 @@ def gather_artifact(
         ValueError: a rival was trained on other data or another split, or nothing happened in that period.
     """
     split = Split(**artifact.manifest["split"])
-    log = build_log(dataset, artifact.vocabulary, artifact.contract, split.validation)
+    log = build_log(dataset, artifact.vocabulary, artifact.contract, split.learned)
     rivals = {label(other, against): rival_artifact(other, artifact, dataset) for other in against}
     return gather(
         dataset,
@@ -194,7 +194,7 @@ def rival_artifact(rival: Artifact, artifact: Artifact, dataset: Dataset) -> Riv
             f"{rival.name} {rival.version} and {artifact.name} {artifact.version} were trained on different data or "
             "another time split, so that the same rows cannot be asked of both; train one of them again."
         )
-    log = build_log(dataset, rival.vocabulary, theirs, rival.manifest["split"]["validation"])
+    log = build_log(dataset, rival.vocabulary, theirs, Split(**rival.manifest["split"]).learned)
     return Rival(Scorer(log, load_functions(rival)), _examination(rival))
 
 

@@ -95,7 +95,7 @@ def faithfulness(
     """
     functions = _able(artifact, functions or load_functions(artifact))
     split = Split(**artifact.manifest["split"])
-    log = build_log(dataset, artifact.vocabulary, artifact.contract, split.validation)
+    log = build_log(dataset, artifact.vocabulary, artifact.contract, split.learned)
     decisions = decisions_of(dataset, log, *part_of(split, part), POOL, seed, horizon_days=artifact.horizon_days)
     usable = np.flatnonzero((decisions.before >= 2) & (decisions.items >= FIRST))
     if not len(usable):

@@ -1,16 +1,15 @@
 """The training loop: one optimiser, one schedule, early stopping; for pretraining, fine-tuning and every protocol.
 
 The learning rate warms up, stays, and cools down to nothing when no better validation loss comes or the time is nearly
-over (warm-up, stable, decay: Hu et al. 2024). What is checked, and kept where its validation loss is best, are not the
-weights of the last step but their moving average over about an epoch (Polyak & Juditsky 1992), or over the last third
-of the steps so far where that is less (Shamir & Zhang 2013): what the weights began as must not linger in it. On large
-data, where the time is over before many passes, an epoch is a tenth of the time.
+over (warm-up, stable, decay: Hu et al. 2024). What is checked, and kept where its validation loss is best, are moving
+averages of the weights (:mod:`models.steps`). On large data, where the time is over before many passes, an epoch is a
+tenth of the time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,52 +18,43 @@ from queue import Empty, Queue
 from threading import Event
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from models.accelerate import Accelerator
 from models.encode import Arrays
 from models.network import Network
+from models.steps import Losses, Schedule, Steps
 
 #: Called as (phase, done, total) while training.
 Report = Callable[[str, int, int], None]
-#: The losses of one batch by name, ``loss`` being what is minimised: called as (batch, training).
-Losses = Callable[[dict[str, Any], bool], dict[str, Any]]
 
-#: Steps in which the learning rate rises from nothing, at most an epoch.
-WARM_UP = 100
-#: Fewest steps that weights are averaged over.
-SHORTEST = 10
 #: The largest share of the time that one epoch takes.
 LONGEST = 0.1
+#: The share of the cool-down at which the learning rate falls no further.
+COLDEST = 0.98
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long to train, how fast, and how hard to hold the weights down.
+class Course:
+    """How far the best weights had come, in passes over the data, so that :meth:`Fit.retrace` goes there again.
 
     Attributes:
-        epochs, minutes: end at whichever comes first; an epoch is a pass, or LONGEST of the minutes.
-        patience: epochs without a better validation loss before cooling down begins.
-        cool: how long cooling down takes, as a multiple of the epochs before it, but two epochs at least; it begins
-            early enough to be over in time.
-        learning_rate: after the warm-up; ``weight_decay`` is decoupled from it (AdamW, Loshchilov & Hutter 2019) and
-            spares biases, norms and tables.
-        l1, l2: penalties on the same weights, added to the loss; ``table_l2`` on the embedding tables.
-        clip: largest global norm of a gradient.
+        steady: passes at the full learning rate; after them, ``cooling`` passes of a cool-down that takes ``cool_for``.
     """
 
-    epochs: int = 30
-    minutes: float = 7.0
-    patience: int = 3
-    cool: float = 0.25
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-    table_l2: float = 0.0
-    clip: float = 1.0
+    steady: float
+    cooling: float = 0.0
+    cool_for: float = 1.0
+
+    @property
+    def passes(self) -> float:
+        """All of them."""
+        return self.steady + self.cooling
+
+    def cooled(self, passes: float) -> float:
+        """The share of the cool-down that is over after so many passes."""
+        return min(max(passes - self.steady, 0.0) / self.cool_for, COLDEST)
 
 
 @dataclass
@@ -84,6 +74,7 @@ class Fit:
     accelerator: Accelerator
     phase: str = "train"
     history: dict[str, list[float]] = field(default_factory=dict)
+    course: Course = field(default_factory=lambda: Course(0.0))
 
     def run(
         self,
@@ -93,7 +84,7 @@ class Fit:
         report: Report = lambda *_: None,
         logs: Path | None = None,
     ) -> dict[str, list[float]]:
-        """Train; the network ends with the best weights.
+        """Train; the network ends with the best weights, and ``course`` says how far they had come.
 
         Args:
             learn: the batches of one epoch, ``steps`` of them.
@@ -107,14 +98,11 @@ class Fit:
             ValueError: the loss is no number any more.
         """
         schedule, started = self.schedule, time.monotonic()
-        with self.accelerator.scope():
-            memory = tf.Variable(0.0, trainable=False)
-            optimizer = self._optimizer(memory)
-        step = self.accelerator.step(self._step(optimizer))
+        taking = Steps(self.network, self.losses, schedule, self.accelerator, steps)
         writer = tf.summary.create_file_writer(str(logs)) if logs else tf.summary.create_noop_writer()
         best, waited, done = float("inf"), 0, 0
         best_weights = go_on_from = self.network.get_weights()
-        cool_from, cool_for, taken = None, 0, 0
+        cool_from, cool_for, cool_at = None, 0, 0.0
         while True:
             sums: dict[str, list[Any]] = {}
             begun = time.monotonic()
@@ -123,13 +111,9 @@ class Fit:
                 if place and spent > 1:
                     break
                 epoch = done + max(place / steps, min(spent, 1.0))
-                share = 0.0 if cool_from is None else min((epoch - cool_from) / cool_for, 0.98)
-                rate = schedule.learning_rate * min(1.0, (taken + 1) / min(WARM_UP, steps)) * (1 - share)
-                optimizer.learning_rate.assign(rate)
-                memory.assign(remembered(taken, steps))
-                for name, value in step(batch).items():
+                cooled = 0.0 if cool_from is None else min((epoch - cool_from) / cool_for, COLDEST)
+                for name, value in taking.take(batch, cooled).items():
                     sums.setdefault(name, []).append(value)
-                taken += 1
                 report(f"{self.phase}, epoch {done + 1}", place + 1, steps)
                 if time.monotonic() - started > 60 * schedule.minutes:
                     break
@@ -137,8 +121,8 @@ class Fit:
             elapsed = time.monotonic() - started
             found = {name: float(np.mean([float(v) for v in values])) for name, values in sums.items()}
             last = self.network.get_weights()
-            optimizer.finalize_variable_values(self.network.trainable_variables)  # the averages take their place
-            found |= check() | {"seconds": elapsed, "learning_rate": float(rate)}
+            taking.settle()
+            found |= check() | {"seconds": elapsed, "learning_rate": taking.rate}
             self._note(found, writer, done)
             if not np.isfinite(found["loss"] + found["val_loss"]):
                 raise ValueError(
@@ -147,6 +131,11 @@ class Fit:
                 )
             if found["val_loss"] < best:
                 best, best_weights, go_on_from, waited = found["val_loss"], self.network.get_weights(), last, 0
+                if cool_from is None:
+                    self.course = Course(taking.passes)
+                else:
+                    each = cool_at / cool_from  # passes an epoch
+                    self.course = Course(self.course.steady, taking.passes - cool_at, cool_for * each)
             else:
                 waited += 1
             self.network.set_weights(last)
@@ -157,47 +146,34 @@ class Fit:
             if cool_from is None and (waited >= schedule.patience or spent * (1 + schedule.cool) >= 1):
                 self.network.set_weights(go_on_from)
                 cool_from, cool_for = done, max(2, round(schedule.cool * done))
+                cool_at = taking.passes
         self.network.set_weights(best_weights)
         return self.history
 
-    def _optimizer(self, memory: tf.Variable) -> keras.optimizers.Optimizer:
-        """AdamW; each step the averages keep the share ``memory`` of themselves."""
-        schedule = self.schedule
-        optimizer = keras.optimizers.AdamW(
-            schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-            global_clipnorm=schedule.clip,
-            use_ema=True,
-        )
-        optimizer.ema_momentum = memory
-        spared = [v for v in self.network.trainable_variables if not is_matrix(v)]
-        if schedule.weight_decay and spared:
-            optimizer.exclude_from_weight_decay(var_list=spared)
-        optimizer.build(self.network.trainable_variables)
-        return optimizer
+    def retrace(
+        self, course: Course, learn: Callable[[], Iterable[Arrays]], steps: int, report: Report = lambda *_: None
+    ) -> None:
+        """Train as far as ``course`` says, on other data than it was found with.
 
-    def _step(self, optimizer: keras.optimizers.Optimizer) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        network = self.network
+        Args:
+            learn, steps, report: as for :meth:`run`.
 
-        def step(batch: dict[str, Any]) -> dict[str, Any]:
-            variables = network.trainable_variables
-            sources = [variable.value for variable in variables]
-            with tf.GradientTape() as tape:
-                parts = self.losses(batch, True)
-                loss = parts["loss"] + tf.add_n([tf.zeros(()), *network.losses, *self._penalties(variables)])
-            gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
-            return parts
-
-        return step
-
-    def _penalties(self, variables: Sequence[Any]) -> list[Any]:
-        schedule = self.schedule
-        matrices = [v for v in variables if is_matrix(v)]
-        tables = [v for v in variables if v.name == "embeddings"]
-        penalties = [schedule.l1 * tf.reduce_sum(tf.abs(v)) for v in matrices if schedule.l1]
-        penalties += [schedule.l2 * tf.reduce_sum(tf.square(v)) for v in matrices if schedule.l2]
-        return penalties + [schedule.table_l2 * tf.reduce_sum(tf.square(v)) for v in tables if schedule.table_l2]
+        Raises:
+            ValueError: the loss is no number any more.
+        """
+        taking = Steps(self.network, self.losses, self.schedule, self.accelerator, steps)
+        total, loss = max(round(course.passes * steps), 1), 0.0
+        while taking.taken < total:
+            for batch in learn():
+                loss = taking.take(batch, course.cooled(taking.passes))["loss"]
+                report(f"{self.phase} again", taking.taken, total)
+                if taking.taken >= total:
+                    break
+        taking.settle()
+        if not np.isfinite(float(loss)):
+            raise ValueError(
+                f"Learning diverged: after {taking.passes:.1f} passes of {self.phase} the loss is no number."
+            )
 
     def _note(self, found: dict[str, float], writer: Any, epoch: int) -> None:
         for name, value in found.items():
@@ -205,12 +181,6 @@ class Fit:
         with writer.as_default(step=epoch):
             for name, value in found.items():
                 tf.summary.scalar(f"{self.phase}/{name}", value)
-
-
-def remembered(taken: int, steps: int) -> float:
-    """The share that the averages keep of themselves after so many steps: they reach over a third of these, or over
-    ``steps`` of them, whichever is less."""
-    return min((1 + taken) / (4 + taken), 1 - 1 / max(steps, SHORTEST))
 
 
 def ahead(batches: Iterable[Arrays], count: int = 4) -> Generator[Arrays]:
@@ -243,11 +213,6 @@ def ahead(batches: Iterable[Arrays], count: int = 4) -> Generator[Arrays]:
             while not filling.done():
                 with suppress(Empty):
                     queue.get(timeout=0.01)
-
-
-def is_matrix(variable: Any) -> bool:
-    """Whether a variable is a weight matrix: not a bias, a norm or an embedding table."""
-    return len(variable.shape) == 2 and variable.name == "kernel"
 
 
 def mean_losses(

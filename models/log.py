@@ -31,10 +31,19 @@ CLOCK_SIZES = {"hour": FIRST + 24, "weekday": FIRST + 7, "since_last": GAP_BUCKE
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Time split: training before ``validation``, validation before ``test``, test until the end (seconds, UTC)."""
+    """Time split: training before ``validation``, validation before ``test``, test until the end (seconds, UTC).
+
+    After a ``refit`` (see train.refit) what was chosen on the validation has been learned again up to the test.
+    """
 
     validation: float
     test: float
+    refit: bool = False
+
+    @property
+    def learned(self) -> float:
+        """Everything learned or counted is from before this moment."""
+        return self.test if self.refit else self.validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Network(keras.Model):  # type: ignore[misc]
     state_width: int
     #: Whether it learns from negatives that are hard to tell (negatives.Noise), or from uniformly drawn ones alone.
     takes_hard = False
-    #: How hard its weights are held down where nothing else is said, see fit.Schedule.
+    #: How hard its weights are held down where nothing else is said, see steps.Schedule.
     weight_decay = 0.0
 
     def __init__(self, contract: Contract, content: Arrays, *, negatives: int, retrieval_weight: float) -> None:

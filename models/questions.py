@@ -62,8 +62,13 @@ def ask(
     """At most ``limit`` decisions and some hundreds of lists of one period.
 
     Raises:
-        ValueError: nothing happened in that period.
+        ValueError: nothing happened in that period, or the model has learned from it.
     """
+    if part == "validation" and split.refit:
+        raise ValueError(
+            "A model that was fitted again up to its test has learned from its validation time; ask for the test, or "
+            "measure the version before it."
+        )
     start, end = part_of(split, part)
     shown = dataset.exposures is not None and not horizon_days
     decisions = decisions_of(dataset, log, start, end, limit, horizon_days=horizon_days)
@@ -84,7 +89,7 @@ def ask(
         moves=moves.take(chosen),
         lists=lists[chosen],
         sampled=sampled[chosen],
-        counts=np.bincount(log.items[log.at < split.validation], minlength=log.contract.items),
+        counts=np.bincount(log.items[log.at < split.learned], minlength=log.contract.items),
         horizon_days=horizon_days,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from models.calibration import Calibration
 from models.contract import Contract
 from models.encode import Arrays
 from models.export import export
-from models.fit import Schedule
 from models.network import Network
+from models.steps import Schedule
 from models.vocabulary import Vocabulary
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -51,7 +51,7 @@ class TrainConfig:
         minutes: stop learning after this time, pretraining included.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
-        learning_rate, l1, l2: see fit.Schedule. ``weight_decay`` as well; -1 for that of the network.
+        learning_rate, l1, l2: see steps.Schedule. ``weight_decay`` as well; -1 for that of the network.
         table_l2: of the embedding tables while all heads learn; -1 for behaviour.prior_l2 of the training decisions.
         dropout: of the encoder, where not that of the size (-1); ``input_dropout`` of what a decision is judged by.
         augment: the share of past events that a step hides at random.
@@ -169,56 +169,75 @@ def schedule_of(config: TrainConfig) -> Schedule:
     return Schedule(**given | {name: max(given[name], 0.0) for name in ("table_l2", "weight_decay")})
 
 
-def save_run(
-    run: Path,
-    network: Network,
-    calibration: Calibration,
-    contract: Contract,
-    vocabulary: Vocabulary,
-    content: Arrays,
-    config: TrainConfig,
-    golden: Sequence[Mapping[str, Any]],
-    metrics: Mapping[str, Any],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write the folder that :func:`publish_run` reads."""
-    run.mkdir(parents=True, exist_ok=True)
-    np.savez(run / "weights.npz", *network.get_weights())
-    np.savez(run / "content.npz", categories=content["categories"], numbers=content["numbers"])
-    vocabulary.save(run / "vocabulary.json")
-    parts = {"contract": contract.to_json(), "config": asdict(config), "golden": {"examples": list(golden)}}
-    for name, data in {**parts, "calibration": calibration.to_json(), "metrics": metrics, "facts": facts}.items():
-        (run / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training leaves behind: ``network`` with its trained weights, and all that is published with it."""
+
+    network: Network
+    calibration: Calibration
+    contract: Contract
+    vocabulary: Vocabulary
+    content: Arrays
+    config: TrainConfig
+    golden: list[dict[str, Any]]
+    metrics: Mapping[str, Any]
+    facts: Mapping[str, Any]
 
 
-def publish_run(run: Path, root: Path, name: str) -> Artifact:
-    """Rebuild the trained network and publish it as the next version of ``name``.
+def save_run(folder: Path, run: Run) -> None:
+    """Write the folder that :func:`read_run` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "weights.npz", *run.network.get_weights())
+    np.savez(folder / "content.npz", categories=run.content["categories"], numbers=run.content["numbers"])
+    run.vocabulary.save(folder / "vocabulary.json")
+    parts = {
+        "contract": run.contract.to_json(),
+        "config": asdict(run.config),
+        "golden": {"examples": run.golden},
+        "calibration": run.calibration.to_json(),
+        "metrics": run.metrics,
+        "facts": run.facts,
+    }
+    for name, data in parts.items():
+        (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder.
 
     Raises:
         RunError: the folder is no complete run.
     """
     try:
-        contract = Contract.from_json(_load(run / "contract.json"))
-        config = TrainConfig(**_load(run / "config.json"))
-        network = build_network(contract, dict(np.load(run / "content.npz")), config)
+        contract = Contract.from_json(_load(folder / "contract.json"))
+        config = TrainConfig(**_load(folder / "config.json"))
+        content = dict(np.load(folder / "content.npz"))
+        network = build_network(contract, content, config)
         build_variables(network)
-        with np.load(run / "weights.npz") as weights:
+        with np.load(folder / "weights.npz") as weights:
             network.set_weights([weights[key] for key in weights.files])
-        vocabulary = Vocabulary.load(run / "vocabulary.json")
-        calibration = Calibration.from_json(_load(run / "calibration.json"))
-        golden, metrics, facts = (_load(run / f"{part}.json") for part in ("golden", "metrics", "facts"))
+        vocabulary = Vocabulary.load(folder / "vocabulary.json")
+        calibration = Calibration.from_json(_load(folder / "calibration.json"))
+        golden, metrics, facts = (_load(folder / f"{part}.json") for part in ("golden", "metrics", "facts"))
+        examples = list(golden["examples"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run} is no complete training run ({error}); train again with `foretell train`.") from error
+        raise RunError(f"{folder} is no complete training run ({error}); train again with `foretell train`.") from error
+    return Run(network, calibration, contract, vocabulary, content, config, examples, metrics, facts)
+
+
+def publish_run(folder: Path, root: Path, name: str) -> Artifact:
+    """Publish what a run trained as the next version of ``name``. Raises RunError as :func:`read_run` does."""
+    run = read_run(folder)
     return export(
-        network,
+        run.network,
         root,
         name,
-        kind=config.model,
-        vocabulary=vocabulary,
-        golden=golden["examples"],
-        metrics=metrics,
-        facts=facts,
-        calibration=calibration,
+        kind=run.config.model,
+        vocabulary=run.vocabulary,
+        golden=run.golden,
+        metrics=run.metrics,
+        facts=run.facts,
+        calibration=run.calibration,
     )
 
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from models.accelerate import Accelerator
-from models.augment import hide_events
-from models.behaviour import prior_l2
 from models.calibrate import calibrate, in_brief
+from models.calibration import Calibration
 from models.datasets.dataset import Dataset
-from models.decisions import event_decisions, exposure_decisions, period_decisions
-from models.encode import Arrays
 from models.evaluate import decisions_of, evaluate, functions_of
 from models.export import Served, golden_examples
-from models.fit import Fit, Losses, Report, Schedule, ahead, mean_losses
+from models.fit import Course, Report
 from models.golden import record
-from models.log import Log, Split, build_contract, build_log, build_vocabulary, split_by_time
-from models.network import Network
-from models.run import TrainConfig, build_network, build_variables, save_run, schedule_of
-from models.samples import Windows
+from models.lessons import Lessons
+from models.log import Split, build_contract, build_log, build_vocabulary, split_by_time
+from models.run import Run, RunError, TrainConfig, read_run, save_run
 
 
 def train(
@@ -37,14 +31,12 @@ def train(
 ) -> dict[str, Any]:
     """Train on the time before the split, stop early on the time after it, write everything into ``run``.
 
-    First the next event alone (pretraining, for networks that retrieve by vector), then every head at once. The split
-    is by time, 80 / 10 / 10, where none is given.
+    The split is by time, 80 / 10 / 10, where none is given.
 
     Raises ValueError, in one sentence, where the data cannot teach what the domain wants predicted.
 
     Returns the validation metrics, which are also in ``run/metrics.json``. TensorBoard reads ``run/logs``.
     """
-    keras.utils.set_random_seed(config.seed)
     split = split or split_by_time(dataset)
     vocabulary = build_vocabulary(dataset, split.validation)
     contract = build_contract(
@@ -56,125 +48,93 @@ def train(
         negatives=config.negatives,
     )
     log = build_log(dataset, vocabulary, contract, split.validation)
-    accelerator = Accelerator(xla=config.xla, devices=config.devices)
-    with accelerator.scope():
-        network = build_network(contract, log.content, config)
-        build_variables(network)
-    if config.weight_decay < 0:
-        config = replace(config, weight_decay=network.weight_decay)
-    learn, check = _windows(dataset, log, split, config, config.hard_negatives if network.takes_hard else 0.0)
-    started = time.monotonic()
-    history = {}
-    if network.retrieval_weight and config.pretrain_epochs:
-        history["pretrain"] = _pretrain(network, log, split, run, config, accelerator, report)
-    left = config.minutes - (time.monotonic() - started) / 60
-    schedule = replace(schedule_of(config), minutes=max(left, config.minutes / 4))
-    if config.table_l2 < 0:
-        schedule = replace(schedule, table_l2=prior_l2(learn.decisions * (1 + contract.negatives)))
-    history["train"] = _fit(
-        network, network.losses_of, learn, check, schedule, "train", run, config, accelerator, report
-    )
-    served = Served(network)
+    lessons, started = Lessons.of(dataset, log, config, report), time.monotonic()
+    history, courses = lessons.first(split, run / "logs")
+    examination = lessons.network.examined().numpy()
+    served = Served(lessons.network)
     asked = decisions_of(dataset, log, split.validation, split.test, 100_000, horizon_days=config.horizon_days)
     calibration, choices = calibrate(
         log,
         functions_of(served.function, served.names, served.contract),
         asked,
-        network.examined().numpy(),
+        examination,
         lambda done, n: report("calibrate", done, n),
     )
-    served = Served(network, calibration)
-    functions = functions_of(served.function, served.names, served.contract)
+    served = Served(lessons.network, calibration)
     metrics = evaluate(
         dataset,
         log,
         split,
-        functions,
-        network.examined().numpy(),
+        functions_of(served.function, served.names, served.contract),
+        examination,
         horizon_days=config.horizon_days,
         advance=lambda done, n: report("evaluate", done, n),
     )
     metrics = {"validation": metrics, "learning": history, "train_seconds": round(time.monotonic() - started, 1)}
     metrics["calibration"] = in_brief(choices)
-    examples = golden_examples(decisions_of(dataset, log, split.validation, split.test, 20_000, seed=2), log)
-    golden = record(examples, served.contract, vocabulary, functions)
     facts = {
-        "dataset": {key: dataset.info[key] for key in ("name", "synthetic", "source", "counts", "from", "to")},
+        "dataset": origin(dataset),
         "domain": dataset.domain.name,
-        "training": asdict(config),
-        "split": {"validation": split.validation, "test": split.test},
-        "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
-        "examination": network.examined().numpy().tolist(),
         "calibration": {"fitted_on": "validation", **choices},
+        "courses": {lesson: asdict(course) for lesson, course in courses.items()},
     }
-    save_run(run, network, calibration, served.contract, vocabulary, log.content, config, golden, metrics, facts)
+    _save(run, lessons, split, calibration, metrics, facts)
     return metrics
 
 
-def _windows(dataset: Dataset, log: Log, split: Split, config: TrainConfig, hard: float) -> tuple[Windows, Windows]:
-    """Windows to learn from and windows to stop by. Raises ValueError where either has nothing to teach."""
-    moves = event_decisions(log)
-    shown = dataset.exposures is not None and not config.horizon_days
-    every = exposure_decisions(dataset, log) if shown else moves
-    parts = []
-    for name, start, end in (("training", 0.0, split.validation), ("validation", split.validation, split.test)):
-        if config.horizon_days:
-            inside = period_decisions(log, start, end, config.horizon_days)
-        else:
-            inside = every.between(start, end)
-        if not len(inside):
-            raise ValueError(f"The data set {dataset.name} has nothing to decide in its {name} time.")
-        per_window = config.per_window if shown else config.history_length
-        parts.append(Windows(log, inside, moves.between(start, end), per_window=per_window, hard=hard))
-        if name == "training":
-            for target, yes in zip(log.contract.targets, inside.labels.sum(axis=0), strict=True):
-                if not yes:
-                    raise ValueError(
-                        f"No exposure of {dataset.name} is followed by a {target}: exposures and events belong "
-                        "together by user, item and request id, so both need the request id."
-                        if shown
-                        else f"In the training time of {dataset.name} nobody with a history goes on to a {target}, so "
-                        "that it cannot be learned; leave those events out."
-                    )
-    return parts[0], parts[1]
+def refit(dataset: Dataset, run: Path, into: Path, report: Report = lambda *_: None) -> dict[str, Any]:
+    """Learn again what ``run`` chose on its validation time, now up to its test time, and write that into ``into``.
+
+    With new weights, for as many passes as were best (Goodfellow, Bengio & Courville 2016, section 7.8): who serves a
+    model wants it to know the newest days. Settings, vocabulary, contract and calibration stay those of ``run``, and so
+    do the validation metrics, since the new model has seen what they are about.
+
+    Raises:
+        RunError: the folder is no complete run, or one that was fitted again itself.
+        ValueError: the data set is another one.
+    """
+    first = read_run(run)
+    split = Split(**first.facts["split"])
+    if split.refit or "courses" not in first.facts:
+        raise RunError(f"{run} was fitted again already, or is of an older version; train again with `foretell train`.")
+    if first.facts["dataset"] != origin(dataset):
+        raise ValueError(f"{run} was trained on another data set than this {dataset.name}; train again.")
+    split = replace(split, refit=True)
+    log = build_log(dataset, first.vocabulary, first.contract, split.learned)
+    lessons, started = Lessons.of(dataset, log, first.config, report), time.monotonic()
+    lessons.again(split, {lesson: Course(**course) for lesson, course in first.facts["courses"].items()})
+    seconds = first.metrics["train_seconds"] + time.monotonic() - started
+    metrics = {**first.metrics, "train_seconds": round(seconds, 1)}
+    _save(into, lessons, split, first.calibration, metrics, first.facts)
+    return metrics
 
 
-def _pretrain(
-    network: Network,
-    log: Log,
+def origin(dataset: Dataset) -> dict[str, Any]:
+    """What a manifest says of the data."""
+    return {key: dataset.info[key] for key in ("name", "synthetic", "source", "counts", "from", "to")}
+
+
+def _save(
+    run: Path,
+    lessons: Lessons,
     split: Split,
-    run: Path,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    report: Report,
-) -> dict[str, list[float]]:
-    """Learn which item comes next, on every event before the split; at most half of the time."""
-    moves = event_decisions(log)
-    learn = Windows(log, None, moves.between(0.0, split.validation))
-    check = Windows(log, None, moves.between(split.validation, split.test))
-    schedule = replace(schedule_of(config), epochs=config.pretrain_epochs, minutes=config.minutes / 2, table_l2=0.0)
-    return _fit(
-        network, network.pretraining_losses, learn, check, schedule, "pretrain", run, config, accelerator, report
+    calibration: Calibration,
+    metrics: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the run folder of what was learned, with golden examples of its validation time."""
+    network, log, served = lessons.network, lessons.log, Served(lessons.network, calibration)
+    examples = golden_examples(decisions_of(lessons.dataset, log, split.validation, split.test, 20_000, seed=2), log)
+    functions = functions_of(served.function, served.names, served.contract)
+    facts = {
+        **facts,
+        "training": asdict(lessons.config),
+        "split": asdict(split),
+        "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
+        "examination": network.examined().numpy().tolist(),
+    }
+    golden = record(examples, served.contract, log.vocabulary, functions)
+    found = Run(
+        network, calibration, served.contract, log.vocabulary, log.content, lessons.config, golden, metrics, facts
     )
-
-
-def _fit(
-    network: Network,
-    losses: Losses,
-    learn: Windows,
-    check: Windows,
-    schedule: Schedule,
-    phase: str,
-    run: Path,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    report: Report,
-) -> dict[str, list[float]]:
-    rng = np.random.default_rng(config.seed)
-
-    def batches() -> Iterable[Arrays]:
-        return ahead(hide_events(batch, config.augment, rng) for batch in learn.batches(config.batch, rng))
-
-    fit = Fit(network, losses, schedule, accelerator, phase)
-    validation = mean_losses(network, losses, lambda: ahead(check.batches(config.batch)), accelerator)
-    return fit.run(batches, len(learn.plan(config.batch)), validation, report, run / "logs")
+    save_run(run, found)

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from models.datasets.dataset import Dataset
 
 
+#: What may be asked for; None for what the model has not learned from.
+PARTS = (None, "validation", "test")
+PART = "validation (used for choices) or test (look once); default: validation, but test for a model with --refit."
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of a published model, or NAME:VERSION.")],
     dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote.")],
-    part: Annotated[str, typer.Option(help="validation (used for choices) or test (look once).")] = "validation",
+    part: Annotated[str | None, typer.Option(help=PART)] = None,
     root: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),
     limit: Annotated[int, typer.Option(min=1, help="At most so many decisions.")] = 100_000,
     against: Annotated[
@@ -30,7 +35,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a published model on the time after its training data, beside the yardsticks."""
-    if part not in {"validation", "test"}:
+    if part not in PARTS:
         fail(f"--part is {part!r}; choose validation or test.", USAGE)
     if folds == 1 or folds < 0:
         fail(f"--folds is {folds}; two folds are the least that say anything.", USAGE)
@@ -39,6 +44,7 @@ def evaluate(
 
     load()
     artifacts, data = open_all([model, *(against or [])], root, dataset)
+    part = part or unseen_part(artifacts[0])
     title = f"{artifacts[0].name} {artifacts[0].version} on {data.name}"
     try:
         report = _folds(artifacts, data, runs, folds) if folds else _once(artifacts, data, part, limit)
@@ -50,6 +56,11 @@ def evaluate(
         print_folds(report, f"{title}, {folds} folds, each trained on all that was before it")
     else:
         print_metrics(report, f"{title}, {part}")
+
+
+def unseen_part(artifact: Artifact) -> str:
+    """The earliest part of the time that an artifact has not learned from."""
+    return "test" if artifact.manifest["split"].get("refit") else "validation"
 
 
 def open_all(models: list[str], root: Path, dataset: Path | None) -> tuple[list[Artifact], Dataset]:

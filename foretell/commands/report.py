@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foretell.commands.evaluate import open_all
+from foretell.commands.evaluate import PART, PARTS, open_all, unseen_part
 from foretell.console import USAGE, console, fail, progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def report(
     against: Annotated[
         list[str] | None, typer.Option(help="Another published model to show beside it; may be repeated.")
     ] = None,
-    part: Annotated[str, typer.Option(help="validation (used for choices) or test (look once).")] = "validation",
+    part: Annotated[str | None, typer.Option(help=PART)] = None,
     root: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),
     out: Annotated[Path, typer.Option(help="Folder of reports; each gets a folder NAME-VERSION in it.")] = Path(
         "reports"
@@ -35,7 +35,7 @@ def report(
     ] = 1000,
 ) -> None:
     """Write one HTML page (and its pictures): how good the model is beside the yardsticks, where, and at what cost."""
-    if part not in {"validation", "test"}:
+    if part not in PARTS:
         fail(f"--part is {part!r}; choose validation or test.", USAGE)
     from foretell.tensorflow import load
 
@@ -44,6 +44,7 @@ def report(
     from models.report.write import write
 
     artifacts, dataset = open_all([model, *(against or [])], root, data)
+    part = part or unseen_part(artifacts[0])
     with progress() as bar:
         task = bar.add_task("score", total=None)
         try:

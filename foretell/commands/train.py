@@ -10,6 +10,9 @@ import typer
 
 from foretell.console import USAGE, console, fail, progress
 
+#: Whose validation metrics those of a refitted model are.
+BEFORE = " (of the model before it learned that time too)"
+
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote, e.g. data/taobao.")],
@@ -22,6 +25,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Stop learning after so many minutes.")] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many passes over the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    again: Annotated[
+        bool, typer.Option("--refit", help="Then learn again, the validation time too, and publish that model.")
+    ] = False,
 ) -> None:
     """Train a model on an imported data set, measure it on later events, and publish it."""
     from foretell.reports import print_metrics
@@ -31,6 +37,7 @@ def train(
     from models.artifact import ArtifactError, check_name
     from models.datasets.dataset import Dataset, DatasetError
     from models.run import publish_run, read_config
+    from models.train import refit
     from models.train import train as fit
 
     try:
@@ -58,9 +65,12 @@ def train(
 
         try:
             metrics = fit(data, run, settings, report)
+            if again:
+                first, run = run, run.with_name(f"{run.name}-refit")
+                metrics = refit(data, first, run, report)
         except ValueError as error:
             fail(str(error))
     artifact = publish_run(run, out, label)
-    print_metrics(metrics["validation"], f"{label} {artifact.version}, validation")
+    print_metrics(metrics["validation"], f"{label} {artifact.version}, validation{BEFORE * again}")
     console.print(f"Published {artifact.path} after {metrics['train_seconds']:.0f} s of training.")
     console.print(f"Serve it: FORETELL_MODEL_NAME={label} foretell serve")

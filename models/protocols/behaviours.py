@@ -9,8 +9,8 @@ the validation.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from models.datasets.dataset import Dataset
 from models.evaluate import Rival, gather_artifact
 from models.explain import Unexplained, faithfulness
 from models.fit import Report
-from models.log import Split, build_log, split_by_time
+from models.growth import fit_trees, refit_trees
+from models.log import Log, Split, build_log, split_by_time
 from models.run import NETWORKS, TrainConfig, publish_run
-from models.train import train
-from models.trees import fit_trees
+from models.train import refit, train
+from models.trees import Trees
 
 #: Defaults for every data set.
 DEFAULTS = TrainConfig(
@@ -50,6 +51,7 @@ OURS = "behaviour"
 #: What networks are called where that is not their kind: a yardstick that counts has the name already.
 CALLED = {"popularity": "popularity-curve"}
 TREES = "trees"
+PERIODS = ("validation", "test")
 #: Decisions and lists are drawn from a period up to this number.
 LIMIT = 100_000
 #: Predictions of the test time by which the explanations are judged.
@@ -88,10 +90,29 @@ def without_strays(dataset: Dataset) -> tuple[Dataset, int]:
     return replace(dataset, events=dataset.events.filter(pl.Series(kept))), int((~kept).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The Transformer and the other networks, published, and the time split that they know."""
+
+    ours: Artifact
+    others: list[Artifact]
+
+    @property
+    def split(self) -> Split:
+        """The split, and whether they were fitted again."""
+        return Split(**self.ours.manifest["split"])
+
+    def log(self, dataset: Dataset) -> Log:
+        """The data with the counts that they know."""
+        return build_log(dataset, self.ours.vocabulary, self.ours.contract, self.split.learned)
+
+
 def run_behaviours(
     dataset: Dataset, config: TrainConfig, folder: Path, report: Report = lambda *_: None
 ) -> dict[str, Any]:
     """Train the Transformer and the yardsticks, and measure all of them on the same rows of validation and test.
+
+    What is asked of the test has been fitted again up to it, with what was chosen on the validation (train.refit).
 
     Args:
         folder: takes runs and published models; what is there already by the same name is trained again.
@@ -105,36 +126,36 @@ def run_behaviours(
     dataset, strays = without_strays(dataset)
     split, horizon = split_of(dataset)
     started = time.monotonic()
-    models = {}
+    first, again = {}, {}
     for kind in NETWORKS:
         settings = replace(config, model=kind, horizon_days=horizon)
 
         def advance(phase: str, done: int, total: int, kind: str = kind) -> None:
             report(f"{kind}: {phase}", done, total)
 
-        run = folder / "runs" / kind
+        run, refitted = folder / "runs" / kind, folder / "runs" / f"{kind}-refit"
         train(dataset, run, settings, advance, split=split)
-        models[kind] = publish_run(run, folder / "models", CALLED.get(kind, kind))
-    ours = models.pop(OURS)
+        refit(dataset, run, refitted, advance)
+        first[kind], again[kind] = (
+            publish_run(source, folder / "models", CALLED.get(kind, kind)) for source in (run, refitted)
+        )
+    before, after = (Trained(models.pop(OURS), list(models.values())) for models in (first, again))
     return {
-        **measured(dataset, split, ours, list(models.values()), report),
+        **measured(dataset, before, after, report),
         "seconds": round(time.monotonic() - started, 1),
         "strays": strays,
     }
 
 
-def measured(
-    dataset: Dataset, split: Split, ours: Artifact, others: Sequence[Artifact], report: Report = lambda *_: None
-) -> dict[str, Any]:
-    """What :func:`run_behaviours` returns of trained networks; the trees are grown here."""
-    log = build_log(dataset, ours.vocabulary, ours.contract, split.validation)
-    report("trees", 0, 1)
-    trees = fit_trees(dataset, log, split, horizon_days=ours.horizon_days)
-    grown = {TREES: Rival(trees, trees.examination)}
-    found = {
-        part: gather_artifact(ours, dataset, long, LIMIT, against=others, others=grown).report()
-        for part, long in (("valid", "validation"), ("test", "test"))
-    }
+def measured(dataset: Dataset, first: Trained, again: Trained, report: Report = lambda *_: None) -> dict[str, Any]:
+    """What :func:`run_behaviours` returns of trained networks and the same fitted again; the trees are grown here."""
+    ours, split, horizon = again.ours, again.split, again.ours.horizon_days
+    report("trees", 0, 2)
+    trees = fit_trees(dataset, first.log(dataset), first.split, horizon_days=horizon)
+    valid = _report(dataset, first, trees, "validation")
+    report("trees", 1, 2)
+    trees = refit_trees(trees, dataset, again.log(dataset), split, horizon_days=horizon)
+    found = {"valid": valid, "test": _report(dataset, again, trees, "test")}
     return {
         "valid": found["valid"]["model"],
         "test": found["test"]["model"],
@@ -145,10 +166,16 @@ def measured(
         "explanations": explained(ours, dataset),
         "train_seconds": ours.metrics()["train_seconds"],
         "parameters": ours.manifest["parameters"],
-        "horizon_days": ours.horizon_days,
-        "split": {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in asdict(split).items()},
+        "horizon_days": horizon,
+        "split": {name: datetime.fromtimestamp(getattr(split, name), UTC).isoformat() for name in PERIODS},
+        "refit": split.refit,
         "synthetic": dataset.synthetic,
     }
+
+
+def _report(dataset: Dataset, trained: Trained, trees: Trees, part: str) -> dict[str, Any]:
+    others = {TREES: Rival(trees, trees.examination)}
+    return gather_artifact(trained.ours, dataset, part, LIMIT, against=trained.others, others=others).report()
 
 
 def explained(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:

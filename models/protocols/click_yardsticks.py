@@ -17,11 +17,11 @@ from sklearn.preprocessing import TargetEncoder
 
 from models.calibrate import logits_of
 from models.fit import Report
+from models.growth import TreesConfig
 from models.metrics import auc
 from models.protocols.click_model import calibration_of, chances_of, figures, learned
 from models.protocols.click_table import Table
 from models.run import TrainConfig
-from models.trees import TreesConfig
 
 KINDS = ("logistic", "svm", "dnn")
 SHOWN = ("valid", "test")

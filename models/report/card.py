@@ -10,6 +10,7 @@ from typing import Any
 from models.artifact import Artifact
 from models.contract import Contract
 from models.datasets.dataset import Dataset
+from models.log import Split
 
 #: Words about networks, by kind.
 KINDS = {
@@ -36,8 +37,7 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
         "Data": f"{dataset.name}, {_day(dataset.info['from'])} to {_day(dataset.info['to'])} {synthetic}".strip(),
         "Synthetic": "yes" if dataset.synthetic else "no",
         "Licence of the data": str(licence or "not recorded at import: check it before you publish or sell results"),
-        "Trained on": f"events before {_at(manifest['split']['validation'])}; chosen on those before "
-        f"{_at(manifest['split']['test'])}; what came later is the test",
+        "Trained on": trained_on(Split(**manifest["split"])),
         "Intended use": "ranking items and estimating what a user does next, for users and items like those it was "
         "trained on, with retraining as they change.",
         "Not for": "decisions about people (credit, work, insurance, prices for persons), nor for causal claims: what "
@@ -45,6 +45,17 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
         "Limits": " ".join(limits(contract)),
         "Artifact": f"fingerprint {manifest['fingerprint']}, TensorFlow {manifest.get('tensorflow', 'unknown')}",
     }
+
+
+def trained_on(split: Split) -> str:
+    """Which events taught the model, and which chose among models."""
+    start, end = _at(split.validation), _at(split.test)
+    if split.refit:
+        return (
+            f"events before {end}, after a model of those before {start} was chosen and calibrated on the later of "
+            "them; what came after is the test"
+        )
+    return f"events before {start}; chosen on those before {end}; what came later is the test"
 
 
 def meaning(contract: Contract) -> str:

@@ -85,6 +85,24 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     replay(second.golden(), second.contract, second.vocabulary, load_functions(second))
 
 
+def test_a_refitted_model_is_published_alone_and_measured_on_the_test(folder: Path, tmp_path: Path) -> None:
+    saved, runs = str(tmp_path / "saved"), tmp_path / "runs"
+    options = ["--model", "logistic", "--epochs", "1", "--refit", "--out", saved, "--runs", str(runs)]
+    trained = run(app, ["train", str(folder / "shop"), *options])
+    assert trained.exit_code == 0, trained.output
+    assert "of the model before" in trained.output
+    assert sorted(path.name.endswith("-refit") for path in runs.iterdir()) == [False, True]
+    assert open_artifact(Path(saved), "storefront").version == "1"
+
+    common = ["evaluate", "storefront", str(folder / "shop"), "--root", saved, "--limit", "2000"]
+    measured = run(app, common)
+    assert measured.exit_code == 0, measured.output
+    assert "storefront 1 on storefront, test" in measured.output
+    refused = run(app, [*common, "--part", "validation"])
+    assert refused.exit_code == 1
+    assert "has learned from its validation time" in " ".join(refused.output.split())
+
+
 def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
     outputs, short = [], tmp_path / "short.toml"
     short.write_text("pretrain_epochs = 1\nhistory_length = 8\n")

@@ -23,10 +23,11 @@ from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.dropout import Dropout
 from models.encode import Arrays
-from models.fit import Fit, Schedule, ahead, mean_losses, remembered
+from models.fit import Course, Fit, ahead, mean_losses
 from models.log import Log
 from models.run import TrainConfig, build_network, build_variables
 from models.samples import Windows
+from models.steps import Schedule, remembered
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_training_lowers_the_loss_and_notes_every_figure(log: Log, windows: Wind
 
 def test_validation_is_the_mean_over_rows_however_they_are_batched(log: Log, windows: Windows) -> None:
     """Few decisions have an amount: a mean of the means of small batches would count each of them as another number."""
-    loop = fit(log, Schedule())
+    loop = fit(log, Schedule(), model="logistic")
     found = []
     for size in (1, 4, 64):
         means = mean_losses(loop.network, loop.losses, partial(windows.batches, size), loop.accelerator)()
@@ -71,7 +72,7 @@ def test_validation_is_the_mean_over_rows_however_they_are_batched(log: Log, win
 
 
 def test_the_best_weights_are_kept_and_cooling_down_begins_when_nothing_improves(log: Log, windows: Windows) -> None:
-    loop = fit(log, Schedule(epochs=50, patience=1, minutes=5))
+    loop = fit(log, Schedule(epochs=50, patience=1, minutes=5), model="logistic")
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
     seen = []
 
@@ -92,15 +93,28 @@ def test_cooling_down_lasts_as_told_and_is_over_in_time(
     log: Log, windows: Windows, cool: float, stable: int, lasts: int
 ) -> None:
     """Epochs of one step each; the first epoch of cooling down still begins with the whole rate."""
-    loop = fit(log, Schedule(epochs=stable + lasts, cool=cool, minutes=50))
+    loop = fit(log, Schedule(epochs=stable + lasts, cool=cool, minutes=50), model="logistic")
     batch, losses = next(iter(windows.batches(8))), itertools.count(10.0, -1.0)  # ever better: patience has no part
     history = loop.run(lambda: [batch], 1, lambda: {"val_loss": next(losses)})
     falling = [1e-3 * (1 - done / lasts) for done in range(lasts)]
     assert history["learning_rate"] == pytest.approx([1e-3] * stable + falling, abs=1e-6)
 
 
+def test_the_course_to_the_best_weights_is_noted_and_taken_again(log: Log, windows: Windows) -> None:
+    """Best after two epochs of three steps, none better by the fourth, then the second of a cool-down of two is."""
+    loop = fit(log, Schedule(epochs=50, patience=2, cool=0.5, learning_rate=1e-3), model="logistic")
+    losses = iter([3.0, 2.0, 2.5, 2.5, 2.2, 1.0])
+    few = list(windows.batches(64))[:3]
+    loop.run(lambda: few, 3, lambda: {"val_loss": next(losses)})
+    assert loop.course == Course(2.0, 2.0, 2.0)
+
+    again, told = fit(log, loop.schedule, model="logistic"), []
+    again.retrace(loop.course, lambda: few, 3, lambda _, done, total: told.append((done, total)))
+    assert told == [(step, 12) for step in range(1, 13)]
+
+
 def test_learning_that_diverges_is_an_error_and_no_result(log: Log, windows: Windows) -> None:
-    loop = fit(log, Schedule(epochs=3))
+    loop = fit(log, Schedule(epochs=3), model="logistic")
     few = list(windows.batches(64))[:1]
     with pytest.raises(ValueError, match="diverged: after epoch 1 of train"):
         loop.run(lambda: few, 1, lambda: {"val_loss": float("nan")})
@@ -118,7 +132,7 @@ def test_an_epoch_is_a_pass_or_a_tenth_of_the_time(log: Log, windows: Windows, m
 
     So there are seven, and from the sixth, which ends after more than four fifths of the minute, the rate falls.
     """
-    loop = fit(log, Schedule(epochs=50, minutes=1))
+    loop = fit(log, Schedule(epochs=50, minutes=1), model="logistic")
     batch = next(iter(windows.batches(8)))
     monkeypatch.setattr("models.fit.time", SimpleNamespace(monotonic=itertools.count(0.0).__next__))
     losses = itertools.count(10.0, -1.0)  # ever better, so that patience has no part in it

@@ -14,13 +14,14 @@ from models.contract import FIRST
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
+from models.growth import TreesConfig, fit_trees, training_rows
 from models.log import Log, Split, split_by_time
 from models.matches import pack_tail
 from models.metrics import auc
 from models.past import Candidates, Past
 from models.questions import decisions_of
 from models.samples import Windows
-from models.trees import Constant, Trees, TreesConfig, _distinct, fit_trees, training_rows
+from models.trees import Constant, Trees, _distinct
 
 
 @pytest.fixture(scope="module")
