@@ -15,7 +15,7 @@ from models.golden import Functions
 from models.intervals import Resamples
 from models.log import Log, Split, build_log
 from models.measure import Ruler, plain
-from models.questions import Questions, ask, decisions_of, groups
+from models.questions import Questions, ask, decisions_of, groups, part_of
 from models.scoring import Advance, Contender, Scored, Scorer, functions_of, load_functions
 from models.yardsticks import Answers, answers_of, item_mean, oracle, popularity, user_mean
 
@@ -156,9 +156,9 @@ def gather_artifact(
     Raises:
         ValueError: a rival was trained on other data or another split, or nothing happened in that period.
     """
-    split = Split(**artifact.manifest["split"])
+    split = Split.of(artifact)
     log = build_log(dataset, artifact.vocabulary, artifact.contract, split.learned)
-    rivals = {label(other, against): rival_artifact(other, artifact, dataset) for other in against}
+    rivals = {label(other, against): rival_artifact(other, artifact, dataset, part) for other in against}
     return gather(
         dataset,
         log,
@@ -185,22 +185,30 @@ def evaluate_artifact(
     return gather_artifact(artifact, dataset, part, limit, advance, against).report()
 
 
-def rival_artifact(rival: Artifact, artifact: Artifact, dataset: Dataset) -> Rival:
-    """A published artifact as a rival of another. Raises ValueError where their questions are not the same."""
-    theirs, ours = rival.contract, artifact.contract
-    same = rival.manifest["split"] == artifact.manifest["split"] and rival.vocabulary.items == artifact.vocabulary.items
-    if not same or (theirs.targets, theirs.values, theirs.fields) != (ours.targets, ours.values, ours.fields):
+def rival_artifact(rival: Artifact, artifact: Artifact, dataset: Dataset, part: str) -> Rival:
+    """A published artifact as a rival of another, of which one may be fitted again, or both.
+
+    Raises ValueError where the same questions of that part cannot be asked of both.
+    """
+    part_of(Split.of(rival), part)
+    if _subject(rival) != _subject(artifact):
         raise ValueError(
             f"{rival.name} {rival.version} and {artifact.name} {artifact.version} were trained on different data or "
             "another time split, so that the same rows cannot be asked of both; train one of them again."
         )
-    log = build_log(dataset, rival.vocabulary, theirs, Split(**rival.manifest["split"]).learned)
+    log = build_log(dataset, rival.vocabulary, rival.contract, Split.of(rival).learned)
     return Rival(Scorer(log, load_functions(rival)), _examination(rival))
 
 
 def label(rival: Artifact, among: Sequence[Artifact]) -> str:
     """The rival's name, with its version where two of the same name are compared."""
     return rival.name if sum(a.name == rival.name for a in among) == 1 else f"{rival.name}:{rival.version}"
+
+
+def _subject(artifact: Artifact) -> tuple[Any, ...]:
+    """What questions are made of: those of equal subjects can be asked of both."""
+    split, contract = Split.of(artifact), artifact.contract
+    return split.validation, split.test, artifact.vocabulary.items, contract.targets, contract.values, contract.fields
 
 
 def _examination(artifact: Artifact) -> NDArray[np.float32]:

@@ -94,7 +94,7 @@ def faithfulness(
         Unexplained: the artifact cannot explain itself, or nobody in that period has two events.
     """
     functions = _able(artifact, functions or load_functions(artifact))
-    split = Split(**artifact.manifest["split"])
+    split = Split.of(artifact)
     log = build_log(dataset, artifact.vocabulary, artifact.contract, split.learned)
     decisions = decisions_of(dataset, log, *part_of(split, part), POOL, seed, horizon_days=artifact.horizon_days)
     usable = np.flatnonzero((decisions.before >= 2) & (decisions.items >= FIRST))

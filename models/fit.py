@@ -52,6 +52,11 @@ class Course:
         """All of them."""
         return self.steady + self.cooling
 
+    def until(self, taking: Steps, cool_at: float) -> Course:
+        """The course to where ``taking`` is now, with the cool-down that began after ``cool_at`` passes."""
+        last = taking.passes - 1 / taking.steps - cool_at  # passes of the cool-down when the last step was taken
+        return Course(self.steady, taking.passes - cool_at, last / taking.cooled if taking.cooled else 1.0)
+
     def cooled(self, passes: float) -> float:
         """The share of the cool-down that is over after so many passes."""
         return min(max(passes - self.steady, 0.0) / self.cool_for, COLDEST)
@@ -134,8 +139,7 @@ class Fit:
                 if cool_from is None:
                     self.course = Course(taking.passes)
                 else:
-                    each = cool_at / cool_from  # passes an epoch
-                    self.course = Course(self.course.steady, taking.passes - cool_at, cool_for * each)
+                    self.course = self.course.until(taking, cool_at)
             else:
                 waited += 1
             self.network.set_weights(last)
@@ -172,7 +176,8 @@ class Fit:
         taking.settle()
         if not np.isfinite(float(loss)):
             raise ValueError(
-                f"Learning diverged: after {taking.passes:.1f} passes of {self.phase} the loss is no number."
+                f"Learning diverged: after {taking.passes:.1f} passes of {self.phase} the loss is no number; "
+                "a lower learning_rate may help."
             )
 
     def _note(self, found: dict[str, float], writer: Any, epoch: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,14 +87,15 @@ def refit_trees(
 ) -> Trees:
     """As many trees as ``first`` has, grown on the decisions before ``split.learned``, as train.refit does it.
 
-    Its settings stay, and so does its calibration; what needed no tree still needs none.
+    Its calibration stays, and what needed no tree still needs none. ``config``: what it was grown with.
     """
     config = config or TreesConfig()
     learn = decisions_of(dataset, log, 0.0, split.learned, config.rows, seed=config.seed, horizon_days=horizon_days)
     x = training_rows(log, learn)
+    kinds = ((first.classifiers, _labels(log, learn), np.mean), (first.regressors, _sizes(log, learn), np.median))
     classifiers, regressors = (
-        {name: _regrown(models[name], x, *answers) for name, answers in told.items()}
-        for models, told in ((first.classifiers, _labels(log, learn)), (first.regressors, _sizes(log, learn)))
+        {name: _refitted(models[name], x, *answers, middle) for name, answers in told.items()}
+        for models, told, middle in kinds
     )
     trees = Trees(log, classifiers, regressors, _examination(classifiers, x, learn.shown, config.seed))
     trees.calibration = first.calibration
@@ -168,11 +169,11 @@ def _grown(
     return model.fit(x[rows], y[rows], weights[rows], **(stop if checks.any() else {}))
 
 
-def _regrown(model: Any, x: Floats, y: Floats, weights: Floats) -> Any:
-    """The model fitted anew to the rows that have a weight, with as many trees."""
+def _refitted(model: Any, x: Floats, y: Floats, weights: Floats, middle: Callable[[Floats], Any]) -> Any:
+    """The model fitted anew to the rows that have a weight, with as many trees; without any it says their middle."""
     rows = weights > 0
     if isinstance(model, Constant) or len(np.unique(y[rows])) < 2:
-        return Constant(float(y[rows].mean()) if rows.any() else 0.0)
+        return Constant(float(middle(y[rows])) if rows.any() else 0.0)
     again = clone(model).set_params(max_iter=model.n_iter_, early_stopping=False)
     return again.fit(x[rows], y[rows], weights[rows])
 

@@ -35,12 +35,16 @@ class Lessons:
     """One untrained network and all that it learns from.
 
     Attributes:
+        shown: decisions about what was shown, at all times; None where that is not known, or periods are learned.
+        moves: decisions whose item is the next thing the user did, at all times.
         config: without settings that are left to the network (-1).
         report: progress.
     """
 
     dataset: Dataset
     log: Log
+    shown: Decisions | None
+    moves: Decisions
     network: Network
     config: TrainConfig
     accelerator: Accelerator
@@ -56,7 +60,8 @@ class Lessons:
             build_variables(network)
         if config.weight_decay < 0:
             config = replace(config, weight_decay=network.weight_decay)
-        return cls(dataset, log, network, config, accelerator, report)
+        shown = exposure_decisions(dataset, log) if dataset.exposures is not None and not config.horizon_days else None
+        return cls(dataset, log, shown, event_decisions(log), network, config, accelerator, report)
 
     def first(self, split: Split, logs: Path) -> tuple[History, dict[str, Course]]:
         """Learn from the time before the split, until the time after it says that it is enough.
@@ -71,7 +76,7 @@ class Lessons:
         for lesson in self._plan():
             schedule, windows, later = self._schedule(lesson, learn), learn, check
             if lesson == PRETRAIN:
-                windows, later = self._moves(0.0, split.validation), self._moves(split.validation, split.test)
+                windows, later = self._next(0.0, split.validation), self._next(split.validation, split.test)
             else:
                 left = config.minutes - (time.monotonic() - started) / 60
                 schedule = replace(schedule, minutes=max(left, config.minutes / 4))
@@ -82,11 +87,11 @@ class Lessons:
             courses[lesson] = fit.course
         return history, courses
 
-    def again(self, split: Split, courses: Mapping[str, Course]) -> None:
+    def refit(self, split: Split, courses: Mapping[str, Course]) -> None:
         """Learn from the time before ``split.learned``, as far as other lessons of the same settings had come."""
         learn = self._windows("training", 0.0, split.learned)
         for lesson in self._plan():
-            windows = self._moves(0.0, split.learned) if lesson == PRETRAIN else learn
+            windows = self._next(0.0, split.learned) if lesson == PRETRAIN else learn
             fit = self._fit(lesson, self._schedule(lesson, learn))
             fit.retrace(courses[lesson], self._rounds(windows), len(windows.plan(self.config.batch)), self.report)
 
@@ -114,25 +119,24 @@ class Lessons:
             return lambda: ahead(windows.batches(config.batch))
         return lambda: ahead(hide_events(batch, config.augment, rng) for batch in windows.batches(config.batch, rng))
 
-    def _moves(self, start: float, end: float) -> Windows:
+    def _next(self, start: float, end: float) -> Windows:
         """Every event of a time, to learn which item comes next."""
-        return Windows(self.log, None, event_decisions(self.log).between(start, end))
+        return Windows(self.log, None, self.moves.between(start, end))
 
     def _windows(self, name: str, start: float, end: float) -> Windows:
         """Decisions of a time. Raises ValueError where it has nothing to teach."""
-        dataset, config, moves = self.dataset, self.config, event_decisions(self.log)
-        shown = dataset.exposures is not None and not config.horizon_days
+        config, shown = self.config, self.shown is not None
         if config.horizon_days:
             inside = period_decisions(self.log, start, end, config.horizon_days)
         else:
-            inside = (exposure_decisions(dataset, self.log) if shown else moves).between(start, end)
+            inside = (self.moves if self.shown is None else self.shown).between(start, end)
         if not len(inside):
-            raise ValueError(f"The data set {dataset.name} has nothing to decide in its {name} time.")
+            raise ValueError(f"The data set {self.dataset.name} has nothing to decide in its {name} time.")
         if name == "training":
-            _refuse_never(dataset, self.log.contract, inside, shown)
+            _refuse_never(self.dataset, self.log.contract, inside, shown)
         per_window = config.per_window if shown else config.history_length
         hard = config.hard_negatives if self.network.takes_hard else 0.0
-        return Windows(self.log, inside, moves.between(start, end), per_window=per_window, hard=hard)
+        return Windows(self.log, inside, self.moves.between(start, end), per_window=per_window, hard=hard)
 
 
 def _refuse_never(dataset: Dataset, contract: Contract, decisions: Decisions, shown: bool) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from models.artifact import Artifact
 from models.contract import CLOCK_FIELDS, EXPOSED, FIRST, GAP_BUCKETS, ITEM_BASE, PAD, TYPE_BASE, Contract, Field
 from models.counter import Counter, Times
 from models.datasets.dataset import Dataset
@@ -40,10 +41,20 @@ class Split:
     test: float
     refit: bool = False
 
+    @classmethod
+    def of(cls, artifact: Artifact) -> Split:
+        """The split that a published model knows."""
+        return cls(**artifact.manifest["split"])
+
     @property
     def learned(self) -> float:
         """Everything learned or counted is from before this moment."""
         return self.test if self.refit else self.validation
+
+    @property
+    def unseen(self) -> str:
+        """The earliest part that was not learned from: ``validation`` or ``test``."""
+        return "test" if self.refit else "validation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,12 @@ class Questions:
 
 
 def part_of(split: Split, part: str) -> tuple[float, float]:
-    """Start and end of ``validation`` or ``test`` (seconds)."""
+    """Start and end of ``validation`` or ``test`` (seconds). Raises ValueError: that time has been learned from."""
+    if part == "validation" and split.refit:
+        raise ValueError(
+            "A model trained with --refit has learned from its validation time; ask for the test, or publish its first "
+            "run by `foretell export RUN --name NAME` and ask that."
+        )
     return (split.validation, split.test) if part == "validation" else (split.test, float("inf"))
 
 
@@ -64,11 +69,6 @@ def ask(
     Raises:
         ValueError: nothing happened in that period, or the model has learned from it.
     """
-    if part == "validation" and split.refit:
-        raise ValueError(
-            "A model that was fitted again up to its test has learned from its validation time; ask for the test, or "
-            "measure the version before it."
-        )
     start, end = part_of(split, part)
     shown = dataset.exposures is not None and not horizon_days
     decisions = decisions_of(dataset, log, start, end, limit, horizon_days=horizon_days)

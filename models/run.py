@@ -48,7 +48,7 @@ class TrainConfig:
         model: a key of :data:`NETWORKS`; ``size`` of the behaviour model: a key of behaviour.SIZES.
         epochs, patience, cool: at most so many passes; after ``patience`` without a better validation loss cool down
             for ``cool`` times the passes so far.
-        minutes: stop learning after this time, pretraining included.
+        minutes: stop learning after this time, pretraining included; a refit takes as many passes as were best.
         pretrain_epochs: passes that only learn which item comes next, before all heads learn together; 0 for none.
         batch: full windows in a step; ``per_window`` decisions are drawn from each.
         learning_rate, l1, l2: see steps.Schedule. ``weight_decay`` as well; -1 for that of the network.

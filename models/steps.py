@@ -64,7 +64,7 @@ class Steps:
         self, network: Network, losses: Losses, schedule: Schedule, accelerator: Accelerator, steps: int
     ) -> None:
         self.network, self.losses, self.schedule, self.steps = network, losses, schedule, steps
-        self.taken, self.rate = 0, 0.0
+        self.taken, self.rate, self.cooled = 0, 0.0, 0.0
         with accelerator.scope():
             self._memory = tf.Variable(0.0, trainable=False)
             self._optimizer = self._build_optimizer()
@@ -78,6 +78,7 @@ class Steps:
     def take(self, batch: dict[str, Any], cooled: float) -> dict[str, Any]:
         """One step, at what the share ``cooled`` of the cool-down leaves of the learning rate; returns the losses."""
         self.rate = self.schedule.learning_rate * min(1.0, (self.taken + 1) / min(WARM_UP, self.steps)) * (1 - cooled)
+        self.cooled = cooled
         self._optimizer.learning_rate.assign(self.rate)
         self._memory.assign(remembered(self.taken, self.steps))
         self.taken += 1

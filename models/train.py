@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from models.calibrate import calibrate, in_brief
-from models.calibration import Calibration
 from models.datasets.dataset import Dataset
 from models.evaluate import decisions_of, evaluate, functions_of
 from models.export import Served, golden_examples
 from models.fit import Course, Report
-from models.golden import record
+from models.golden import Functions, record
 from models.lessons import Lessons
 from models.log import Split, build_contract, build_log, build_vocabulary, split_by_time
 from models.run import Run, RunError, TrainConfig, read_run, save_run
@@ -61,11 +60,12 @@ def train(
         lambda done, n: report("calibrate", done, n),
     )
     served = Served(lessons.network, calibration)
+    functions = functions_of(served.function, served.names, served.contract)
     metrics = evaluate(
         dataset,
         log,
         split,
-        functions_of(served.function, served.names, served.contract),
+        functions,
         examination,
         horizon_days=config.horizon_days,
         advance=lambda done, n: report("evaluate", done, n),
@@ -78,7 +78,7 @@ def train(
         "calibration": {"fitted_on": "validation", **choices},
         "courses": {lesson: asdict(course) for lesson, course in courses.items()},
     }
-    _save(run, lessons, split, calibration, metrics, facts)
+    _save(run, lessons, split, served, functions, metrics, facts)
     return metrics
 
 
@@ -95,17 +95,21 @@ def refit(dataset: Dataset, run: Path, into: Path, report: Report = lambda *_: N
     """
     first = read_run(run)
     split = Split(**first.facts["split"])
-    if split.refit or "courses" not in first.facts:
-        raise RunError(f"{run} was fitted again already, or is of an older version; train again with `foretell train`.")
+    if split.refit:
+        raise RunError(f"{run} is a refit itself; give the run that it came from.")
+    if "courses" not in first.facts:
+        raise RunError(f"{run} is of an older version, which did not note its course; train again.")
     if first.facts["dataset"] != origin(dataset):
         raise ValueError(f"{run} was trained on another data set than this {dataset.name}; train again.")
     split = replace(split, refit=True)
     log = build_log(dataset, first.vocabulary, first.contract, split.learned)
     lessons, started = Lessons.of(dataset, log, first.config, report), time.monotonic()
-    lessons.again(split, {lesson: Course(**course) for lesson, course in first.facts["courses"].items()})
+    lessons.refit(split, {lesson: Course(**course) for lesson, course in first.facts["courses"].items()})
     seconds = first.metrics["train_seconds"] + time.monotonic() - started
     metrics = {**first.metrics, "train_seconds": round(seconds, 1)}
-    _save(into, lessons, split, first.calibration, metrics, first.facts)
+    served = Served(lessons.network, first.calibration)
+    functions = functions_of(served.function, served.names, served.contract)
+    _save(into, lessons, split, served, functions, metrics, first.facts)
     return metrics
 
 
@@ -118,14 +122,14 @@ def _save(
     run: Path,
     lessons: Lessons,
     split: Split,
-    calibration: Calibration,
+    served: Served,
+    functions: Functions,
     metrics: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> None:
     """Write the run folder of what was learned, with golden examples of its validation time."""
-    network, log, served = lessons.network, lessons.log, Served(lessons.network, calibration)
+    network, log = lessons.network, lessons.log
     examples = golden_examples(decisions_of(lessons.dataset, log, split.validation, split.test, 20_000, seed=2), log)
-    functions = functions_of(served.function, served.names, served.contract)
     facts = {
         **facts,
         "training": asdict(lessons.config),
@@ -134,7 +138,5 @@ def _save(
         "examination": network.examined().numpy().tolist(),
     }
     golden = record(examples, served.contract, log.vocabulary, functions)
-    found = Run(
-        network, calibration, served.contract, log.vocabulary, log.content, lessons.config, golden, metrics, facts
-    )
-    save_run(run, found)
+    kept = served.calibration, served.contract, log.vocabulary, log.content, lessons.config
+    save_run(run, Run(network, *kept, golden, metrics, facts))

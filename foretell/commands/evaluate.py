@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from models.datasets.dataset import Dataset
 
 
-#: What may be asked for; None for what the model has not learned from.
-PARTS = (None, "validation", "test")
-PART = "validation (used for choices) or test (look once); default: validation, but test for a model with --refit."
+PARTS = ("validation", "test")
+PART = "validation (used for choices) or test (look once); default: what no model of these has learned from."
 
 
 def evaluate(
@@ -35,7 +34,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a published model on the time after its training data, beside the yardsticks."""
-    if part not in PARTS:
+    if part and part not in PARTS:
         fail(f"--part is {part!r}; choose validation or test.", USAGE)
     if folds == 1 or folds < 0:
         fail(f"--folds is {folds}; two folds are the least that say anything.", USAGE)
@@ -44,7 +43,7 @@ def evaluate(
 
     load()
     artifacts, data = open_all([model, *(against or [])], root, dataset)
-    part = part or unseen_part(artifacts[0])
+    part = part or unseen(artifacts)
     title = f"{artifacts[0].name} {artifacts[0].version} on {data.name}"
     try:
         report = _folds(artifacts, data, runs, folds) if folds else _once(artifacts, data, part, limit)
@@ -58,9 +57,11 @@ def evaluate(
         print_metrics(report, f"{title}, {part}")
 
 
-def unseen_part(artifact: Artifact) -> str:
-    """The earliest part of the time that an artifact has not learned from."""
-    return "test" if artifact.manifest["split"].get("refit") else "validation"
+def unseen(artifacts: list[Artifact]) -> str:
+    """The earliest part of the time that none of the artifacts has learned from."""
+    from models.log import Split
+
+    return "test" if any(Split.of(artifact).refit for artifact in artifacts) else "validation"
 
 
 def open_all(models: list[str], root: Path, dataset: Path | None) -> tuple[list[Artifact], Dataset]:

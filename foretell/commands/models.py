@@ -17,6 +17,7 @@ def models(
     """List the published models and verify every file of theirs."""
     from models.artifact import Artifact, ArtifactError, names, read_artifact, versions
     from models.contract import ContractError
+    from models.log import Split
 
     if not names(root):
         fail(f"No models in {root}; train one with `foretell train`.")
@@ -33,7 +34,8 @@ def models(
             data = artifact.manifest["dataset"]
             label = f"{data['name']}{' (synthetic)' if data['synthetic'] else ''}"
             report = artifact.metrics()["validation"]["model"]
-            aucs = ", ".join(f"{target} {report[target]['auc']:.3f}" for target in artifact.contract.targets)
+            before = " (before --refit)" if Split.of(artifact).refit else ""
+            aucs = ", ".join(f"{target} {report[target]['auc']:.3f}" for target in artifact.contract.targets) + before
             items = f"{len(artifact.vocabulary.items):,}"
             table.add_row(name, version, artifact.manifest["kind"], label, items, aucs, "yes")
     console.print(table)

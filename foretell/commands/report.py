@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foretell.commands.evaluate import PART, PARTS, open_all, unseen_part
+from foretell.commands.evaluate import PART, PARTS, open_all, unseen
 from foretell.console import USAGE, console, fail, progress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def report(
     ] = 1000,
 ) -> None:
     """Write one HTML page (and its pictures): how good the model is beside the yardsticks, where, and at what cost."""
-    if part not in PARTS:
+    if part and part not in PARTS:
         fail(f"--part is {part!r}; choose validation or test.", USAGE)
     from foretell.tensorflow import load
 
@@ -44,7 +44,7 @@ def report(
     from models.report.write import write
 
     artifacts, dataset = open_all([model, *(against or [])], root, data)
-    part = part or unseen_part(artifacts[0])
+    part = part or unseen(artifacts)
     with progress() as bar:
         task = bar.add_task("score", total=None)
         try:

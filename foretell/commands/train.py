@@ -10,9 +10,6 @@ import typer
 
 from foretell.console import USAGE, console, fail, progress
 
-#: Whose validation metrics those of a refitted model are.
-BEFORE = " (of the model before it learned that time too)"
-
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Folder that `foretell import` wrote, e.g. data/taobao.")],
@@ -22,7 +19,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of published models.")] = Path("models/saved"),
     runs: Annotated[Path, typer.Option(help="Folder of training runs: weights, TensorBoard logs.")] = Path("runs"),
     config: Annotated[Path | None, typer.Option(help="TOML file with training settings, see models/configs.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop learning after so many minutes.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop learning after so many minutes; --refit takes about as long again.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many passes over the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     again: Annotated[
@@ -36,7 +35,7 @@ def train(
     load()
     from models.artifact import ArtifactError, check_name
     from models.datasets.dataset import Dataset, DatasetError
-    from models.run import publish_run, read_config
+    from models.run import RunError, publish_run, read_config
     from models.train import refit
     from models.train import train as fit
 
@@ -65,12 +64,16 @@ def train(
 
         try:
             metrics = fit(data, run, settings, report)
-            if again:
-                first, run = run, run.with_name(f"{run.name}-refit")
-                metrics = refit(data, first, run, report)
         except ValueError as error:
             fail(str(error))
+        first, whose = run, ""
+        if again:
+            run, whose = first.with_name(f"{first.name}-refit"), ", of the model before it learned that time too"
+            try:
+                metrics = refit(data, first, run, report)
+            except (RunError, ValueError) as error:
+                fail(f"{error} The first model is whole: publish it by `foretell export {first} --name {label}`.")
     artifact = publish_run(run, out, label)
-    print_metrics(metrics["validation"], f"{label} {artifact.version}, validation{BEFORE * again}")
+    print_metrics(metrics["validation"], f"{label} {artifact.version}, validation{whose}")
     console.print(f"Published {artifact.path} after {metrics['train_seconds']:.0f} s of training.")
     console.print(f"Serve it: FORETELL_MODEL_NAME={label} foretell serve")

@@ -51,7 +51,6 @@ OURS = "behaviour"
 #: What networks are called where that is not their kind: a yardstick that counts has the name already.
 CALLED = {"popularity": "popularity-curve"}
 TREES = "trees"
-PERIODS = ("validation", "test")
 #: Decisions and lists are drawn from a period up to this number.
 LIMIT = 100_000
 #: Predictions of the test time by which the explanations are judged.
@@ -100,7 +99,7 @@ class Trained:
     @property
     def split(self) -> Split:
         """The split, and whether they were fitted again."""
-        return Split(**self.ours.manifest["split"])
+        return Split.of(self.ours)
 
     def log(self, dataset: Dataset) -> Log:
         """The data with the counts that they know."""
@@ -117,10 +116,11 @@ def run_behaviours(
     Args:
         folder: takes runs and published models; what is there already by the same name is trained again.
 
-    Returns ``valid`` and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name), ``differences`` (the
-    Transformer less each yardstick, with intervals, paired over users), ``explanations`` (how faithful they are, see
-    explain.faithfulness), ``train_seconds`` and ``parameters``, where the ``split`` is, and how many ``strays`` (see
-    :func:`without_strays`) were left out.
+    Returns ``valid`` (of the models before) and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name),
+    ``differences`` (the Transformer less each yardstick, with intervals, paired over users), ``explanations`` (how
+    faithful they are, see explain.faithfulness), ``train_seconds`` (of both trainings) and ``parameters``, where the
+    ``split`` is, whether what answered the test is a ``refit``, and how many ``strays`` (see :func:`without_strays`)
+    were left out.
     Raises ValueError as :func:`split_of` and training do.
     """
     dataset, strays = without_strays(dataset)
@@ -167,7 +167,9 @@ def measured(dataset: Dataset, first: Trained, again: Trained, report: Report = 
         "train_seconds": ours.metrics()["train_seconds"],
         "parameters": ours.manifest["parameters"],
         "horizon_days": horizon,
-        "split": {name: datetime.fromtimestamp(getattr(split, name), UTC).isoformat() for name in PERIODS},
+        "split": {
+            name: datetime.fromtimestamp(getattr(split, name), UTC).isoformat() for name in ("validation", "test")
+        },
         "refit": split.refit,
         "synthetic": dataset.synthetic,
     }

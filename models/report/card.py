@@ -37,7 +37,7 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
         "Data": f"{dataset.name}, {_day(dataset.info['from'])} to {_day(dataset.info['to'])} {synthetic}".strip(),
         "Synthetic": "yes" if dataset.synthetic else "no",
         "Licence of the data": str(licence or "not recorded at import: check it before you publish or sell results"),
-        "Trained on": trained_on(Split(**manifest["split"])),
+        "Trained on": trained_on(Split.of(artifact)),
         "Intended use": "ranking items and estimating what a user does next, for users and items like those it was "
         "trained on, with retraining as they change.",
         "Not for": "decisions about people (credit, work, insurance, prices for persons), nor for causal claims: what "

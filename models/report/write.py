@@ -14,6 +14,7 @@ import orjson
 from models.artifact import Artifact
 from models.datasets.dataset import Dataset
 from models.evaluate import BESIDE, Evidence
+from models.log import Split
 from models.metrics import Floats
 from models.report import page, plots
 from models.report.card import card, meaning, summary
@@ -138,6 +139,8 @@ def trusted(story: Story) -> tuple[str, list[Chart]]:
     words = f"Dots on the line are right on average. Here a probability is {meaning(story.artifact.contract)}."
     if story.part == "validation":
         words += " The calibration was fitted on these very decisions; read cross-fitted below, or the test."
+    if Split.of(story.artifact).refit:
+        words += " The table is of the model before it learned its validation time too, which chose its calibration."
     rows = list(_calibration(story.artifact))
     choices = page.table(CHOICES, rows) if rows else ""
     return page.section("Are the probabilities true?", words, page.gallery(charts), choices), charts
@@ -166,7 +169,8 @@ def learned(story: Story) -> tuple[str, list[Chart]]:
     history = story.artifact.metrics().get("learning") or {}
     phases = {"train": history} if "loss" in history else history
     charts = [plots.learning(phase, found) for phase, found in phases.items() if found.get("loss")]
-    return (page.section("Learning", "", page.gallery(charts)) if charts else ""), charts
+    words = "Of the model before it learned its validation time too." if Split.of(story.artifact).refit else ""
+    return (page.section("Learning", words, page.gallery(charts)) if charts else ""), charts
 
 
 def spent(story: Story) -> str:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from foretell.cli import app
 from foretell.commands.benchmark import _settings
+from models.artifact import read_artifact
 from models.datasets.dataset import Dataset
 from models.datasets.storefront import simulate
 from models.protocols import behaviours as protocol
@@ -60,7 +61,8 @@ def test_behaviours_are_measured_beside_yardsticks(
     monkeypatch.setattr(protocol, "EXPLAINED", 20)
     shop.write(tmp_path / "shop")
     (tmp_path / "short.toml").write_text(SHORT)
-    found = printed(["behaviours", str(tmp_path / "shop"), "--config", str(tmp_path / "short.toml"), "--seed", "2"])
+    options = ["--config", str(tmp_path / "short.toml"), "--seed", "2", "--folder", str(tmp_path)]
+    found = printed(["behaviours", str(tmp_path / "shop"), *options])
     names = {"popularity", "user mean", "item mean", "logistic", "trees", "oracle"}
     assert set(found["yardsticks"]) == names
     for part in ("valid", "test"):
@@ -75,6 +77,10 @@ def test_behaviours_are_measured_beside_yardsticks(
     assert found["parameters"] > 0
     assert found["horizon_days"] == 0
     assert found["synthetic"]
+    # The validation is asked of the first model, as it was trained; the test of the refit.
+    first = read_artifact(tmp_path / "models" / "behaviour" / "1").metrics()["validation"]["model"]
+    assert found["valid"]["click"]["auc"] == pytest.approx(first["click"]["auc"], abs=1e-6)
+    assert found["refit"]
 
 
 def test_sequences_and_clicks_are_measured(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import astuple
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +24,11 @@ from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.dropout import Dropout
 from models.encode import Arrays
-from models.fit import Course, Fit, ahead, mean_losses
+from models.fit import Fit, ahead, mean_losses
 from models.log import Log
 from models.run import TrainConfig, build_network, build_variables
 from models.samples import Windows
-from models.steps import Schedule, remembered
+from models.steps import Schedule, Steps, remembered
 
 
 @pytest.fixture
@@ -100,17 +101,27 @@ def test_cooling_down_lasts_as_told_and_is_over_in_time(
     assert history["learning_rate"] == pytest.approx([1e-3] * stable + falling, abs=1e-6)
 
 
-def test_the_course_to_the_best_weights_is_noted_and_taken_again(log: Log, windows: Windows) -> None:
+def test_the_course_to_the_best_weights_is_noted_and_taken_again(
+    log: Log, windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Best after two epochs of three steps, none better by the fourth, then the second of a cool-down of two is."""
     loop = fit(log, Schedule(epochs=50, patience=2, cool=0.5, learning_rate=1e-3), model="logistic")
     losses = iter([3.0, 2.0, 2.5, 2.5, 2.2, 1.0])
     few = list(windows.batches(64))[:3]
     loop.run(lambda: few, 3, lambda: {"val_loss": next(losses)})
-    assert loop.course == Course(2.0, 2.0, 2.0)
+    assert astuple(loop.course) == pytest.approx((2.0, 2.0, 2.0))
 
-    again, told = fit(log, loop.schedule, model="logistic"), []
+    again, told, cooled = fit(log, loop.schedule, model="logistic"), [], []
+    take = Steps.take
+
+    def noted(steps: Steps, batch: dict[str, Any], share: float) -> dict[str, Any]:
+        cooled.append(share)
+        return take(steps, batch, share)
+
+    monkeypatch.setattr(Steps, "take", noted)
     again.retrace(loop.course, lambda: few, 3, lambda _, done, total: told.append((done, total)))
     assert told == [(step, 12) for step in range(1, 13)]
+    assert cooled == pytest.approx([0.0] * 6 + [step / 6 for step in range(6)])
 
 
 def test_learning_that_diverges_is_an_error_and_no_result(log: Log, windows: Windows) -> None:

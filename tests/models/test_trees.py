@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from models.contract import FIRST
 from models.datasets.dataset import Dataset
 from models.decisions import event_decisions, exposure_decisions
 from models.features import decision_features, feature_names
-from models.growth import TreesConfig, fit_trees, training_rows
+from models.growth import TreesConfig, fit_trees, refit_trees, training_rows
 from models.log import Log, Split, split_by_time
 from models.matches import pack_tail
 from models.metrics import auc
@@ -22,6 +23,8 @@ from models.past import Candidates, Past
 from models.questions import decisions_of
 from models.samples import Windows
 from models.trees import Constant, Trees, _distinct
+
+CONFIG = TreesConfig(rows=10_000, iterations=12, leaves=6)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def split(shop: Dataset) -> Split:
 
 @pytest.fixture(scope="module")
 def trees(shop: Dataset, log: Log, split: Split) -> Trees:
-    return fit_trees(shop, log, split, TreesConfig(rows=10_000, iterations=12, leaves=6))
+    return fit_trees(shop, log, split, CONFIG)
 
 
 def test_training_rows_are_the_features_that_networks_see_in_training(shop: Dataset, log: Log) -> None:
@@ -121,3 +124,23 @@ def test_a_target_that_never_varies_is_forecast_as_often_as_it_happens(shop: Dat
     asked = exposure_decisions(shop, log).take(np.arange(20))
     assert (trees.score(asked).probabilities[:, -1] == 0).all()
     assert Constant(0.25).predict_proba(np.zeros((2, 5), np.float32)).tolist() == [[0.75, 0.25]] * 2
+
+
+def test_trees_are_refitted_with_as_many_on_all_before_the_test(
+    trees: Trees, shop: Dataset, log: Log, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Mock(wraps=decisions_of)
+    monkeypatch.setattr("models.growth.decisions_of", drawn)
+    later = replace(split, refit=True)
+    again = refit_trees(trees, shop, log, later, CONFIG)
+    assert drawn.call_args.args[2:4] == (0.0, split.test)
+    for name, model in trees.classifiers.items():
+        assert again.classifiers[name].n_iter_ == model.n_iter_
+        assert not again.classifiers[name].early_stopping
+    assert again.calibration is trees.calibration
+
+    still = Trees(log, {**trees.classifiers, "purchase": Constant(0.5)}, trees.regressors, trees.examination)
+    constant = refit_trees(still, shop, log, later, CONFIG).classifiers["purchase"]
+    learned = decisions_of(shop, log, 0.0, split.test, CONFIG.rows, seed=CONFIG.seed)
+    assert isinstance(constant, Constant)
+    assert constant.number == pytest.approx(learned.labels[:, 1].mean())
