@@ -127,7 +127,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             shown = f"{ours:.4f}" if name in PUBLISHED else f"{ours:.3f}"
             lines.append(f"| {title} | {label} | **{shown}** | {rival} | {', '.join(claims)} | {took} |")
             title = took = ""
-    notes = [f"{TITLES[name]}: {found['note']}." for name, found in results.items() if "note" in found]
+    again = [TITLES[name] for name, found in results.items() if found.get("refit")]
+    notes = [f"Fitted again up to the test, which is counted in the time: {'; '.join(again)}."] if again else []
+    notes += [f"{TITLES[name]}: {found['note']}." for name, found in results.items() if "note" in found]
     machines = " and ".join(sorted({found["machine"] for found in results.values()}))
     return "\n".join([*lines, "", NOTE.format(machines=machines), *notes, ""])
 
