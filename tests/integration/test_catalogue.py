@@ -199,7 +199,7 @@ async def test_now_and_then_everything_is_read_and_a_deleted_item_noticed(
 WRONG: list[dict[str, Any]] = [
     {"categories": [["Dairy"]]},
     {"categories": "Shoes"},
-    {"title": ObjectId()},
+    {"title": ObjectId("0" * 24)},
     {"title": Decimal128("1.5")},
     {"price": "cheap"},
     {"price": float("inf")},
