@@ -15,6 +15,9 @@ from app.mongo import Mongo
 from app.redis import Cache, Redis
 from foretell.embedded import EmbeddedStores
 
+# Several processes of tests share the cores: trees would grow in threads that wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 #: Generous, because a busy machine must not fail a test.
 TIMEOUT_MS = 20_000
 

@@ -56,14 +56,15 @@ def of_days(shop: Dataset, days: float) -> Dataset:
 def test_behaviours_are_measured_beside_yardsticks(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one of the networks among the yardsticks: each takes seconds to be traced, whatever it is."""
-    monkeypatch.setattr(protocol, "NETWORKS", ["behaviour", "logistic"])
+    """With a yardstick in the Transformer's place, which takes a minute to be traced, twice, and one beside it."""
+    monkeypatch.setattr(protocol, "NETWORKS", ["logistic", "svm"])
+    monkeypatch.setattr(protocol, "OURS", "logistic")
     monkeypatch.setattr(protocol, "EXPLAINED", 20)
     shop.write(tmp_path / "shop")
     (tmp_path / "short.toml").write_text(SHORT)
     options = ["--config", str(tmp_path / "short.toml"), "--seed", "2", "--folder", str(tmp_path)]
     found = printed(["behaviours", str(tmp_path / "shop"), *options])
-    names = {"popularity", "user mean", "item mean", "logistic", "trees", "oracle"}
+    names = {"popularity", "user mean", "item mean", "svm", "trees", "oracle"}
     assert set(found["yardsticks"]) == names
     for part in ("valid", "test"):
         rows = {who: figures[part].get("click", {}).get("rows") for who, figures in found["yardsticks"].items()}
@@ -78,7 +79,7 @@ def test_behaviours_are_measured_beside_yardsticks(
     assert found["horizon_days"] == 0
     assert found["synthetic"]
     # The validation is asked of the first model, as it was trained; the test of the refit.
-    first = read_artifact(tmp_path / "models" / "behaviour" / "1").metrics()["validation"]["model"]
+    first = read_artifact(tmp_path / "models" / "logistic" / "1").metrics()["validation"]["model"]
     assert found["valid"]["click"]["auc"] == pytest.approx(first["click"]["auc"], abs=1e-6)
     assert found["refit"]
 
