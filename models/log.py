@@ -51,11 +51,6 @@ class Split:
         """Everything learned or counted is from before this moment."""
         return self.test if self.refit else self.validation
 
-    @property
-    def unseen(self) -> str:
-        """The earliest part that was not learned from: ``validation`` or ``test``."""
-        return "test" if self.refit else "validation"
-
 
 @dataclass(frozen=True, slots=True)
 class Log:
