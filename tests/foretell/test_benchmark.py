@@ -22,6 +22,7 @@ from models.datasets.storefront import simulate
 from models.protocols import behaviours as protocol
 from models.protocols import next_item
 from models.protocols.behaviours import split_of, without_strays
+from models.run import NETWORKS
 
 run = CliRunner().invoke
 #: As quick as training gets: one length of windows, one pass.
@@ -57,6 +58,7 @@ def test_behaviours_are_measured_beside_yardsticks(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a yardstick in the Transformer's place, which takes a minute to be traced, twice, and one beside it."""
+    assert protocol.OURS in NETWORKS
     monkeypatch.setattr(protocol, "NETWORKS", ["logistic", "svm"])
     monkeypatch.setattr(protocol, "OURS", "logistic")
     monkeypatch.setattr(protocol, "EXPLAINED", 20)

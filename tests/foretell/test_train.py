@@ -86,13 +86,18 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
 
 
 def test_a_refitted_model_is_published_alone_and_measured_on_the_test(folder: Path, tmp_path: Path) -> None:
-    saved, runs = str(tmp_path / "saved"), tmp_path / "runs"
-    options = ["--model", "logistic", "--epochs", "1", "--refit", "--out", saved, "--runs", str(runs)]
+    saved, runs, short = str(tmp_path / "saved"), tmp_path / "runs", tmp_path / "short.toml"
+    short.write_text("history_length = 8\npretrain_epochs = 1\nepochs = 1\n")
+    options = ["--config", str(short), "--refit", "--out", saved, "--runs", str(runs)]
     trained = run(app, ["train", str(folder / "shop"), *options])
     assert trained.exit_code == 0, trained.output
     assert "of the model before" in trained.output
     assert sorted(path.name.endswith("-refit") for path in runs.iterdir()) == [False, True]
-    assert open_artifact(Path(saved), "storefront").version == "1"
+    artifact = open_artifact(Path(saved), "storefront")
+    assert artifact.version == "1"
+    assert artifact.manifest["split"]["refit"]
+    assert artifact.manifest["courses"].keys() == {"pretrain", "train"}  # either lesson was taught again
+    replay(artifact.golden(), artifact.contract, artifact.vocabulary, load_functions(artifact))
 
     common = ["evaluate", "storefront", str(folder / "shop"), "--root", saved, "--limit", "2000"]
     measured = run(app, common)
