@@ -55,7 +55,7 @@ def fit_target(rows: Rows, segment: NDArray[np.int64]) -> tuple[list[Line], dict
 
     A segment starts from the line of all rows (``shared``), and gets one of its own where that is better.
     """
-    fold = _folds(rows.users)
+    fold = folds_of(rows.users)
     everywhere = {name: _unseen(METHODS[name], rows, fold) for name in _affordable(rows, fold)}
     shared = choose(rows, everywhere) if len(rows) else "identity"
     line = METHODS[shared](rows)
@@ -130,7 +130,7 @@ def calibrate(
     if not len(decisions):
         raise ValueError("Nothing happened in the validation time, so there is nothing to calibrate on.")
     scored = Scorer(log, functions).score(decisions, advance)
-    contract, fold = log.contract, _folds(decisions.user)
+    contract, fold = log.contract, folds_of(decisions.user)
     values, sizes = {}, {}
     for i, name in enumerate(contract.values):
         scale = contract.value_scales[name]
@@ -169,7 +169,7 @@ def logits_of(probabilities: Floats) -> Floats:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def _folds(users: NDArray[np.int64]) -> NDArray[np.int64]:
+def folds_of(users: NDArray[np.int64]) -> NDArray[np.int64]:
     """The fold of each row, all of a user's rows in one."""
     names, place = np.unique(users, return_inverse=True)
     return np.random.default_rng(0).permutation(len(names))[place] % FOLDS

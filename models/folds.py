@@ -19,7 +19,7 @@ from models.datasets.dataset import Dataset
 from models.fit import Report
 from models.log import Split, split_by_time
 from models.run import TrainConfig
-from models.train import train
+from models.train import train_stack
 
 #: Share of the events that no fold sees, and of those that one fold is validated on at most.
 TEST = 0.1
@@ -68,7 +68,7 @@ def cross_validate(
                 report(f"{where}: {phase}", done, total)
 
             run = runs / f"{model.name}-{model.version}-fold{number}"
-            each.append(unseen(train(dataset, run, config, advance, split=split)))
+            each.append(unseen(train_stack(dataset, run, config, advance, split)[1]))
         found[model.name if model.name not in found else f"{model.name}:{model.version}"] = summary(each)
     days = [f"{datetime.fromtimestamp(split.validation, UTC):%Y-%m-%d}" for split in splits]
     return {"folds": days, "models": found}

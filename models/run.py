@@ -20,6 +20,7 @@ from models.contract import Contract
 from models.encode import Arrays
 from models.export import export
 from models.network import Network
+from models.stack import Stack
 from models.steps import Schedule
 from models.vocabulary import Vocabulary
 
@@ -33,7 +34,13 @@ DRAWN = 2048
 LEAST: dict[str, float] = {"minutes": 0.01, "cool": 0, "learning_rate": 1e-9}
 LEAST |= dict.fromkeys(("dropout", "table_l2", "weight_decay"), -1)
 LEAST |= dict.fromkeys(("seed", "pretrain_epochs", "l1", "l2", "input_dropout", "augment"), 0)
-LEAST |= dict.fromkeys(("hard_negatives", "catalogue_negatives", "horizon_days", "xla", "devices"), 0)
+LEAST |= dict.fromkeys(("hard_negatives", "catalogue_negatives", "horizon_days", "stack", "xla", "devices"), 0)
+
+
+#: The model that has a say beside the behaviour model where that helps, see models/stack.py.
+SECOND = "logistic"
+#: Folders, in that of a stack, of the runs that it is made of.
+PARTS = ("first", "second")
 
 
 class RunError(Exception):
@@ -60,6 +67,7 @@ class TrainConfig:
             that is hard to tell from real ones (negatives.Noise), in networks that take such.
         catalogue_negatives: items drawn for the retrieval loss; 0 takes the whole catalogue where it is small enough.
         horizon_days: 0 predicts the next event; above, what happens within so many days (decisions.period_decisions).
+        stack: set a logistic regression beside the behaviour model where that helps; of a run: whether it did.
         xla, precision, devices: how steps run, see accelerate.Accelerator and behaviour.BehaviourConfig.
         seed: of every random choice.
     """
@@ -86,6 +94,7 @@ class TrainConfig:
     hard_negatives: float = 0.5
     catalogue_negatives: int = 0
     horizon_days: float = 0.0
+    stack: bool = False
     xla: bool = True
     precision: str = "float32"
     devices: int = 0
@@ -119,6 +128,8 @@ def read_config(path: Path | None, overrides: Mapping[str, Any], defaults: Train
             f"There is no model {config.model!r} of size {config.size!r}: "
             f"choose {' or '.join(NETWORKS)}, size {' or '.join(SIZES)}."
         )
+    if config.stack and config.model != "behaviour":
+        raise ValueError(f"Only the behaviour model is stacked, not {config.model}; leave out the setting stack.")
     if config.precision not in PRECISIONS:
         raise ValueError(f"There is no precision {config.precision!r}; choose {', '.join(PRECISIONS)}.")
     if max(config.dropout, config.input_dropout, config.augment, config.hard_negatives) >= 1:
@@ -212,8 +223,11 @@ def read_run(folder: Path) -> Run:
         contract = Contract.from_json(_load(folder / "contract.json"))
         config = TrainConfig(**_load(folder / "config.json"))
         content = dict(np.load(folder / "content.npz"))
-        network = build_network(contract, content, config)
-        build_variables(network)
+        if config.stack:
+            network: Network = stacked(contract, content, *(read_run(folder / part) for part in PARTS))
+        else:
+            network = build_network(contract, content, config)
+            build_variables(network)
         with np.load(folder / "weights.npz") as weights:
             network.set_weights([weights[key] for key in weights.files])
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
@@ -223,6 +237,11 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} is no complete training run ({error}); train again with `foretell train`.") from error
     return Run(network, calibration, contract, vocabulary, content, config, examples, metrics, facts)
+
+
+def stacked(contract: Contract, content: Arrays, first: Run, second: Run) -> Stack:
+    """The network of one run with that of another beside it."""
+    return Stack(contract, content, first.network, second.network, (first.calibration, second.calibration))
 
 
 def publish_run(folder: Path, root: Path, name: str) -> Artifact:

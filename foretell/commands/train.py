@@ -24,6 +24,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many passes over the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    beside: Annotated[
+        bool, typer.Option("--stack", help="Ask a logistic regression beside the behaviour model, where that helps.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--refit", help="Then learn again, the validation time too, and publish that model.")
     ] = False,
@@ -36,11 +39,11 @@ def train(
     from models.artifact import ArtifactError, check_name
     from models.datasets.dataset import Dataset, DatasetError
     from models.run import RunError, publish_run, read_config
-    from models.train import refit
-    from models.train import train as fit
+    from models.train import refit, train_stack
 
     try:
         overrides = {"model": model, "size": size, "minutes": minutes, "epochs": epochs, "seed": seed}
+        overrides["stack"] = beside or None
         settings = read_config(config, {key: value for key, value in overrides.items() if value is not None})
     except ValueError as error:
         fail(str(error), USAGE)
@@ -62,17 +65,17 @@ def train(
         def report(phase: str, done: int, total: int) -> None:
             bar.update(task, description=phase, completed=done, total=total)
 
-        try:
-            metrics = fit(data, run, settings, report)
-        except ValueError as error:
-            fail(str(error))
         first, whose = run, ""
-        if again:
-            run, whose = first.with_name(f"{first.name}-refit"), ", of the model before it learned that time too"
-            try:
-                metrics = refit(data, first, run, report)
-            except (RunError, ValueError) as error:
-                fail(f"{error} The first model is whole: publish it by `foretell export {first} --name {label}`.")
+        try:
+            run, metrics = train_stack(data, first, settings, report)
+            if settings.stack and run == first:
+                console.print("A logistic regression beside it does not help here; the model is published alone.")
+            if again:
+                source, run = run, run.with_name(f"{run.name}-refit")
+                metrics, whose = refit(data, source, run, report), ", of the model before it learned that time too"
+        except (RunError, ValueError) as error:
+            whole = f" The first model is whole: publish it by `foretell export {first} --name {label}`."
+            fail(f"{error}{whole if (first / 'facts.json').exists() else ''}")
     artifact = publish_run(run, out, label)
     print_metrics(metrics["validation"], f"{label} {artifact.version}, validation{whose}")
     console.print(f"Published {artifact.path} after {metrics['train_seconds']:.0f} s of training.")

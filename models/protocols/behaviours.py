@@ -25,8 +25,8 @@ from models.explain import Unexplained, faithfulness
 from models.fit import Report
 from models.growth import fit_trees, refit_trees
 from models.log import Log, Split, build_log, split_by_time
-from models.run import NETWORKS, TrainConfig, publish_run
-from models.train import refit, train
+from models.run import NETWORKS, SECOND, TrainConfig, publish_run
+from models.train import refit, stack, train
 from models.trees import Trees
 
 #: Defaults for every data set.
@@ -40,6 +40,7 @@ DEFAULTS = TrainConfig(
     batch=16,
     history_length=100,
     per_window=192,
+    stack=True,
 )
 #: Settings that do nothing here: every network is trained, and the data says which horizon.
 IDLE = frozenset(("model", "horizon_days"))
@@ -118,24 +119,30 @@ def run_behaviours(
 
     Returns ``valid`` (of the models before) and ``test`` (metrics by behaviour), ``yardsticks`` (the same by name),
     ``differences`` (the Transformer less each yardstick, with intervals, paired over users), ``explanations`` (how
-    faithful they are, see explain.faithfulness), ``train_seconds`` (of both trainings) and ``parameters``, where the
-    ``split`` is, whether what answered the test is a ``refit``, and how many ``strays`` (see :func:`without_strays`)
-    were left out.
+    faithful they are, see explain.faithfulness), ``train_seconds`` (of all trainings) and ``parameters``, where the
+    ``split`` is, whether what answered the test is a ``refit``, how a ``stack`` was chosen (None: there is none), and
+    how many ``strays`` (see :func:`without_strays`) were left out.
     Raises ValueError as :func:`split_of` and training do.
     """
     dataset, strays = without_strays(dataset)
     split, horizon = split_of(dataset)
     started = time.monotonic()
-    first, again = {}, {}
-    for kind in NETWORKS:
+    runs = {kind: folder / "runs" / kind for kind in NETWORKS}
+
+    def advance(kind: str) -> Report:
+        return lambda phase, done, total: report(f"{kind}: {phase}", done, total)
+
+    for kind, run in runs.items():
         settings = replace(config, model=kind, horizon_days=horizon)
-
-        def advance(phase: str, done: int, total: int, kind: str = kind) -> None:
-            report(f"{kind}: {phase}", done, total)
-
-        run, refitted = folder / "runs" / kind, folder / "runs" / f"{kind}-refit"
-        train(dataset, run, settings, advance, split=split)
-        refit(dataset, run, refitted, advance)
+        train(dataset, run, settings, advance(kind), split=split)
+    if config.stack:
+        stacked = folder / "runs" / "stacked"
+        if stack(dataset, runs[OURS], runs[SECOND], stacked, advance("stack")) is not None:
+            runs[OURS] = stacked
+    first, again = {}, {}
+    for kind, run in runs.items():
+        refitted = run.with_name(f"{run.name}-refit")
+        refit(dataset, run, refitted, advance(kind))
         first[kind], again[kind] = (
             publish_run(source, folder / "models", CALLED.get(kind, kind)) for source in (run, refitted)
         )
@@ -171,6 +178,7 @@ def measured(dataset: Dataset, first: Trained, again: Trained, report: Report = 
             name: datetime.fromtimestamp(getattr(split, name), UTC).isoformat() for name in ("validation", "test")
         },
         "refit": split.refit,
+        "stack": ours.manifest.get("stack"),
         "synthetic": dataset.synthetic,
     }
 

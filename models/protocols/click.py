@@ -32,7 +32,9 @@ DEFAULTS = TrainConfig(
 )
 
 #: Settings that do nothing here, where nobody has a history.
-IDLE = frozenset(("pretrain_epochs", "per_window", "augment", "negatives", "hard_negatives", "horizon_days", "devices"))
+IDLE = frozenset(
+    ("pretrain_epochs", "per_window", "augment", "negatives", "hard_negatives", "horizon_days", "stack", "devices")
+)
 
 
 def run_click(path: Path, config: TrainConfig, report: Report = lambda *_: None) -> dict[str, Any]:

@@ -42,7 +42,16 @@ DEFAULTS = TrainConfig(
 )
 #: Settings that do nothing here, where nothing but the next item is learned.
 IDLE = frozenset(
-    ("pretrain_epochs", "per_window", "augment", "input_dropout", "negatives", "hard_negatives", "horizon_days")
+    (
+        "pretrain_epochs",
+        "per_window",
+        "augment",
+        "input_dropout",
+        "negatives",
+        "hard_negatives",
+        "horizon_days",
+        "stack",
+    )
 )
 #: Dropout where the settings name none, see :func:`dropout_of`.
 SPARSE, DENSE, COMMON = 0.5, 0.3, 50

@@ -30,7 +30,7 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
     licence = dataset.info.get("licence")  # data sets that were imported earlier do not say
     synthetic = "made by a simulator: no figure here says anything about real people." if dataset.synthetic else ""
     return {
-        "Model": f"{artifact.name} {artifact.version}: {KINDS.get(manifest['kind'], manifest['kind'])}",
+        "Model": f"{artifact.name} {artifact.version}: {kind_of(manifest)}",
         "Predicts": f"the probability of {targets}" + (f"; the expected {values} where it happens" if values else ""),
         "A probability means": meaning(contract),
         "Sees": f"up to {contract.history_length} past events of the user; {fields}",
@@ -45,6 +45,15 @@ def card(artifact: Artifact, dataset: Dataset) -> dict[str, str]:
         "Limits": " ".join(limits(contract)),
         "Artifact": f"fingerprint {manifest['fingerprint']}, TensorFlow {manifest.get('tensorflow', 'unknown')}",
     }
+
+
+def kind_of(manifest: Mapping[str, Any]) -> str:
+    """What a network is, and for which targets another has a say beside it."""
+    kind = KINDS.get(manifest["kind"], str(manifest["kind"]))
+    stacked = [target for target, choice in manifest.get("stack", {}).items() if choice["stacked"]]
+    if not stacked:
+        return kind
+    return f"{kind}, with {KINDS['logistic']} beside it for {' and '.join(stacked)} of items that a user has not met"
 
 
 def trained_on(split: Split) -> str:

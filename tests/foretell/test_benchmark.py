@@ -61,6 +61,9 @@ def test_behaviours_are_measured_beside_yardsticks(
     assert protocol.OURS in NETWORKS
     monkeypatch.setattr(protocol, "NETWORKS", ["logistic", "svm"])
     monkeypatch.setattr(protocol, "OURS", "logistic")
+    monkeypatch.setattr(protocol, "SECOND", "svm")
+    shares, choices = np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]), {"click": {"stacked": True}}
+    monkeypatch.setattr("models.train.weigh", lambda *_: (shares, choices))
     monkeypatch.setattr(protocol, "EXPLAINED", 20)
     shop.write(tmp_path / "shop")
     (tmp_path / "short.toml").write_text(SHORT)
@@ -84,6 +87,8 @@ def test_behaviours_are_measured_beside_yardsticks(
     first = read_artifact(tmp_path / "models" / "logistic" / "1").metrics()["validation"]["model"]
     assert found["valid"]["click"]["auc"] == pytest.approx(first["click"]["auc"], abs=1e-6)
     assert found["refit"]
+    assert found["stack"] == choices
+    assert found["parameters"] == 2 * read_artifact(tmp_path / "models" / "svm" / "2").manifest["parameters"] - 1
 
 
 def test_sequences_and_clicks_are_measured(tmp_path: Path) -> None:

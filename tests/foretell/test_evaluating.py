@@ -54,7 +54,7 @@ def test_folds_train_every_model_anew_on_what_lies_before(folder: Path, monkeypa
         model = {"click": {"auc": 0.5 + len(asked) / 10}}
         return {"validation": {"model": model}, "calibration": {"targets": {}}}
 
-    monkeypatch.setattr("models.folds.train", train)
+    monkeypatch.setattr("models.train.train", train)
     options = ["--root", str(folder / "saved"), "--against", "two", "--folds", "2", "--json"]
     measured = run(app, ["evaluate", "one", str(folder / "data" / "storefront"), *options])
     assert measured.exit_code == 0, measured.output

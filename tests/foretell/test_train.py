@@ -17,7 +17,7 @@ from models.datasets.dataset import Dataset
 from models.datasets.storefront import simulate
 from models.evaluate import load_functions
 from models.golden import GoldenError, replay
-from models.run import TrainConfig, read_config
+from models.run import NETWORKS, TrainConfig, read_config
 
 run = CliRunner().invoke
 
@@ -85,17 +85,26 @@ def test_a_trained_model_is_published_listed_measured_and_published_again(
     replay(second.golden(), second.contract, second.vocabulary, load_functions(second))
 
 
-def test_a_refitted_model_is_published_alone_and_measured_on_the_test(folder: Path, tmp_path: Path) -> None:
+def test_a_stack_is_refitted_published_alone_and_measured_on_the_test(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that says that it helps, whatever the data would say."""
+    shares = np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]])
+    choices = {"click": {"stacked": True}, "purchase": {"stacked": True}}
+    monkeypatch.setattr("models.train.weigh", lambda *_: (shares, choices))
     saved, runs, short = str(tmp_path / "saved"), tmp_path / "runs", tmp_path / "short.toml"
     short.write_text("history_length = 8\npretrain_epochs = 1\nepochs = 1\n")
-    options = ["--config", str(short), "--refit", "--out", saved, "--runs", str(runs)]
+    options = ["--config", str(short), "--stack", "--refit", "--out", saved, "--runs", str(runs)]
     trained = run(app, ["train", str(folder / "shop"), *options])
     assert trained.exit_code == 0, trained.output
     assert "of the model before" in trained.output
-    assert sorted(path.name.endswith("-refit") for path in runs.iterdir()) == [False, True]
+    first = min(runs.iterdir(), key=lambda path: len(path.name)).name
+    parts = ("", "-second", "-stacked", "-stacked-refit")
+    assert {path.name for path in runs.iterdir()} == {first + part for part in parts}
     artifact = open_artifact(Path(saved), "storefront")
     assert artifact.version == "1"
     assert artifact.manifest["split"]["refit"]
+    assert artifact.manifest["training"]["stack"]
     assert artifact.manifest["courses"].keys() == {"pretrain", "train"}  # either lesson was taught again
     replay(artifact.golden(), artifact.contract, artifact.vocabulary, load_functions(artifact))
 
@@ -106,6 +115,19 @@ def test_a_refitted_model_is_published_alone_and_measured_on_the_test(folder: Pa
     refused = run(app, [*common, "--part", "validation"])
     assert refused.exit_code == 1
     assert "has learned from its validation time" in " ".join(refused.output.split())
+
+
+def test_a_model_that_is_not_helped_is_published_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a logistic regression in the Transformer's place: it would only be helped by another kind of opinion."""
+    monkeypatch.setitem(NETWORKS, "behaviour", NETWORKS["logistic"])
+    monkeypatch.setattr("models.train.stack", lambda *_: None)
+    options = ["--epochs", "1", "--stack", "--out", str(tmp_path / "saved"), "--runs", str(tmp_path / "runs")]
+    trained = run(app, ["train", str(folder / "log"), *options])
+    assert trained.exit_code == 0, trained.output
+    assert "the model is published alone" in " ".join(trained.output.split())
+    assert not open_artifact(tmp_path / "saved", "log").manifest["training"]["stack"]
 
 
 def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
@@ -138,6 +160,7 @@ def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
         (["train", "DATA", "--minutes", "-3"], 2, "The training setting minutes cannot be -3.0"),
         (["train", "DATA", "--minutes", "nan"], 2, "The training setting minutes cannot be nan"),
         (["train", "DATA", "--name", "my shop"], 2, "'my shop' cannot name a model"),
+        (["train", "DATA", "--model", "svm", "--stack"], 2, "Only the behaviour model is stacked, not svm"),
         (["train", "DATA", "--config", "none.toml"], 2, "cannot be read as TOML"),
         (["train", "UNJOINED"], 1, "No exposure of storefront is followed by a click"),
         (["evaluate", "nobody", "DATA"], 1, "No model named 'nobody'"),
