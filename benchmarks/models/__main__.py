@@ -129,6 +129,14 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             title = took = ""
     again = [TITLES[name] for name, found in results.items() if found.get("refit")]
     notes = [f"Fitted again up to the test, which is counted in the time: {'; '.join(again)}."] if again else []
+    stacked = {
+        TITLES[name]: " and ".join(target for target, choice in found["stack"].items() if choice["stacked"])
+        for name, found in results.items()
+        if found.get("stack")
+    }
+    if stacked:
+        which = "; ".join(f"{title} ({targets})" for title, targets in stacked.items())
+        notes.append(f"The logistic regression has a say beside the Transformer, see docs/decisions/0027: {which}.")
     notes += [f"{TITLES[name]}: {found['note']}." for name, found in results.items() if "note" in found]
     machines = " and ".join(sorted({found["machine"] for found in results.values()}))
     return "\n".join([*lines, "", NOTE.format(machines=machines), *notes, ""])
