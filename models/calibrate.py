@@ -20,7 +20,7 @@ from models.decisions import Decisions
 from models.golden import Functions
 from models.log import Log
 from models.metrics import Floats, log_losses
-from models.scoring import Advance, Scorer
+from models.scoring import Advance, Scorer, looked_at
 
 #: Parts that the users are divided into; each is forecast by what was fitted on the others.
 FOLDS = 5
@@ -137,14 +137,13 @@ def calibrate(
         line, sizes[name] = fit_value(scored.values[:, i] / scale, decisions.values[:, i] / scale, fold)
         if line is not None:
             values[name] = line
-    place = np.clip(decisions.shown, 0, len(examination) - 1)
     lengths = np.minimum(decisions.before, log.contract.history_length)
     calibration, report = fit_calibration(
         contract.targets,
         logits_of(scored.probabilities),
         decisions.labels,
         decisions.weights,
-        examination[place],
+        looked_at(decisions.shown, examination),
         lengths,
         decisions.user,
     )

@@ -164,8 +164,12 @@ def at_position(
     probabilities: NDArray[np.float32], shown: NDArray[np.int32], examination: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Neutral probabilities [R, T] as they are at the shown places [R]: times the chance that those are looked at."""
-    place = np.clip(shown, 0, len(examination) - 1)
-    return np.asarray(probabilities * examination[place][:, None], np.float32)
+    return np.asarray(probabilities * looked_at(shown, examination)[:, None], np.float32)
+
+
+def looked_at(shown: NDArray[np.int32], examination: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The chance that each of the shown places [R] is looked at; what lies beyond the last known counts as there."""
+    return np.asarray(examination[np.clip(shown, 0, len(examination) - 1)])
 
 
 def _stack(outputs: Arrays, names: tuple[str, ...]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from models.lessons import Lessons
 from models.log import Log, Split, build_contract, build_log, build_vocabulary, split_by_time
 from models.network import Network
 from models.run import PARTS, SECOND, Run, RunError, TrainConfig, read_run, save_run, stacked
+from models.scoring import looked_at
 from models.stack import Stack, met, weigh
 
 
@@ -113,7 +114,7 @@ def stack(
     asked, examination = learned.asked(), network.examined().numpy()
     scorers = (Scorer(log, functions(Served(part.network, part.calibration))) for part in (first, other))
     own, opinion = (logits_of(scorer.score(asked).probabilities) for scorer in scorers)
-    looks = examination[np.clip(asked.shown, 0, len(examination) - 1)]
+    looks = looked_at(asked.shown, examination)
     shares, why = weigh(first.contract.targets, own, opinion, asked, looks, met(log, asked))
     if not any(choice["stacked"] for choice in why.values()):
         return None
