@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime import compiled
-from app.runtime.sizes import filling, sizes
+from app.runtime.sizes import filling
 
 
 @pytest.fixture
@@ -127,24 +127,22 @@ def test_what_is_compiled_is_found_by_who_compiles_in_another_order_and_a_start_
     assert start("[1, 2]") == first
 
 
-@pytest.mark.parametrize(("most", "compiled"), [(1, [1]), (2, [1, 2]), (6, [1, 4, 6]), (32, [1, 4, 8, 16, 32])])
-def test_the_sizes_are_powers_of_two_but_for_two_itself(most: int, compiled: list[int]) -> None:
-    assert sizes(most) == compiled
+@pytest.mark.parametrize(("waiting", "together"), [(1, 1), (3, 2), (7, 7), (6, 4), (8, 8), (15, 15), (13, 8), (99, 99)])
+def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) -> None:
+    assert filling([1, 2, 4, 8, 16], waiting) == together
 
 
 @pytest.mark.parametrize(
-    ("waiting", "together"),
-    [(1, 1), (2, 1), (3, 3), (4, 4), (5, 5), (8, 8), (9, 8), (13, 8), (14, 14), (27, 16), (28, 28), (99, 99)],
+    ("waiting", "together"), [(1, 1), (4, 1), (5, 5), (8, 8), (13, 8), (14, 14), (27, 16), (28, 28)]
 )
-def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) -> None:
-    assert filling(sizes(32), waiting) == together
+def test_five_take_no_longer_as_eight_than_one_by_one(waiting: int, together: int) -> None:
+    assert filling([1, 8, 16, 32], waiting) == together
 
 
 @given(st.integers(1, 300), st.integers(1, 100))
-def test_little_of_a_batch_is_padding(waiting: int, most: int) -> None:
-    compiled = sizes(most)
-    together = filling(compiled, waiting)
+def test_no_more_than_an_eighth_of_a_batch_is_padding(waiting: int, most: int) -> None:
+    sizes = [2**power for power in range(8) if 2**power < most] + [most]
+    together = filling(sizes, waiting)
     assert 1 <= together <= waiting
     if together <= most:
-        size = min(size for size in compiled if size >= together)
-        assert size - together <= (size / 8 if size > 8 else (size - 1) / 2)
+        assert min(size for size in sizes if size >= together) * 7 / 8 <= together
