@@ -36,7 +36,7 @@ FEWEST = 10 * len(ALONE)
 class Stack(Network):
     """A network whose targets' logits are weighed with another's, for candidates that are not in the history.
 
-    Everything else, retrieval among it, is the first's. Nothing is learned here; ``shares`` are fitted by :func:`weigh`.
+    Everything else, retrieval among it, is the first's. Nothing is learned here; :func:`weigh` fits ``shares``.
 
     Args:
         first: any network; ``second`` one that asks a state for nothing but its tail.
