@@ -1,4 +1,4 @@
-"""What a prediction returns: plain dataclasses that orjson writes as :class:`app.replies.PredictResponse` documents."""
+"""What a prediction returns: what orjson writes as :class:`app.replies.PredictResponse` documents."""
 
 from __future__ import annotations
 
@@ -7,39 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from models.contract import Contract
 from models.encode import Arrays
-from models.explanation import Explanation
 from models.vocabulary import Ids
 
 Reason = Literal["history", "popular", "requested"]
 Rows = NDArray[np.intp]
-
-
-@dataclass(slots=True)  # not frozen: twenty of them are made for each answer, and freezing is a call a field
-class Prediction:
-    """What the model expects of one item; the numbers are float32, which orjson writes in their shortest form."""
-
-    item_id: str
-    probabilities: Mapping[str, np.float32]
-    expected: Mapping[str, np.float32]
-    explanation: Mapping[str, Explanation] | None = None
-
-
-@dataclass(slots=True)
-class Recommendation:
-    """One place of the ranking."""
-
-    rank: int
-    item_id: str
-    title: str | None
-    score: float
-    probabilities: Mapping[str, np.float32]
-    expected: Mapping[str, np.float32]
-    reason: Reason
-    explanation: Mapping[str, Explanation] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +30,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The whole answer to one request."""
+    """The whole answer to one request; its two long lists are written already (:mod:`app.written`)."""
 
     request_id: str
     user_id: str | None
     model: Mapping[str, str]
-    predictions: Sequence[Prediction]
-    recommendations: Sequence[Recommendation]
+    predictions: orjson.Fragment
+    recommendations: orjson.Fragment
     warnings: Sequence[Mapping[str, str]]
     provenance: Provenance
     took_ms: float
@@ -96,11 +72,7 @@ class Outcomes:
         """For each target its probabilities, shape [n]."""
         return {name: self.columns[name][rows] for name in self._targets}
 
-    def described(self, rows: Rows) -> list[tuple[dict[str, np.float32], dict[str, np.float32]]]:
-        """For each of n rows its probabilities and its expected values, by name."""
-        return list(zip(self._by_name(self._targets, rows), self._by_name(self._values, rows), strict=True))
-
-    def _by_name(self, names: Sequence[str], rows: Rows) -> list[dict[str, np.float32]]:
-        if not names:
-            return [{} for _ in rows]
-        return [dict(zip(names, row, strict=True)) for row in zip(*(self.columns[n][rows] for n in names), strict=True)]
+    def numbers(self, rows: Rows) -> NDArray[np.float32]:
+        """For each target and value those of n rows, shape [T + V, n]."""
+        names = (*self._targets, *self._values)
+        return np.array([self.columns[name][rows] for name in names], np.float32).reshape(len(names), len(rows))

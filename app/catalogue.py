@@ -19,6 +19,7 @@ from app.errors import HistoryUnavailable
 from app.mongo import Database, Document, driver_errors, patience
 from app.newcomers import Newcomers
 from app.selection import Selection
+from app.written import label_members
 from models.contract import UNKNOWN
 from models.vocabulary import Vocabulary
 
@@ -107,6 +108,12 @@ class Catalogue:
             return self._vocabulary.item_name(item), self._columns.title(item)
         name, content = self._newcomers.at(item)
         return name, content.title
+
+    def written(self, item: int) -> bytes:
+        """The same as members of a JSON object, see :func:`app.written.label_members`."""
+        if item < len(self._vocabulary):
+            return self._columns.label(item, self._vocabulary.item_name(item))
+        return label_members(*self.label(item))
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None

@@ -30,6 +30,8 @@ class Coalescer(Generic[Question, Answer]):
         most: questions in a round.
         partial: rounds that may begin beside each other although they are not full; further ones wait until they are,
             or another has ended.
+        patience: seconds after which a further one may begin all the same: a store that is stuck with one question
+            may have an answer to the next.
         rounds: most that run at once.
     """
 
@@ -39,15 +41,19 @@ class Coalescer(Generic[Question, Answer]):
         *,
         most: float = inf,
         partial: float = inf,
+        patience: float = inf,
         rounds: float = inf,
     ) -> None:
         self._ask = ask
         self._most = most
         self._partial = partial
+        self._patience = patience
         self._rounds = rounds
         self._waiting: deque[_Asked[Question, Answer]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._planned = False
+        self._begun_at = -inf
+        self._look: asyncio.TimerHandle | None = None
 
     async def __call__(self, question: Question) -> Answer:
         """The answer to a question; raises what was its own failure, or that of its round."""
@@ -57,14 +63,31 @@ class Coalescer(Generic[Question, Answer]):
         return await asked.future
 
     def _plan(self) -> None:
-        """A round at the end of this turn, where one may begin."""
-        if self._waiting and not self._planned and self._may_begin():
+        """A round at the end of this turn, where one may begin; else another look when patience is over."""
+        if not self._waiting or self._planned:
+            return
+        loop = asyncio.get_running_loop()
+        if self._may_begin():
             self._planned = True
-            asyncio.get_running_loop().call_soon(self._begin)
+            loop.call_soon(self._begin)
+        elif self._look is None and self._patience < inf:
+            self._look = loop.call_at(self._begun_at + self._patience, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._plan()
 
     def _may_begin(self) -> bool:
         running = len(self._running)
-        return running < self._partial or (running < self._rounds and len(self._waiting) >= self._most)
+        if running < self._partial:
+            return True
+        if running >= self._rounds:
+            return False
+        return len(self._waiting) >= self._most or self._overdue()
+
+    def _overdue(self) -> bool:
+        """Whether those who wait have waited for the last round that began as long as they must."""
+        return self._patience < inf and asyncio.get_running_loop().time() >= self._begun_at + self._patience
 
     def _begin(self) -> None:
         """The round of those who wait; who has gone meanwhile is not asked for."""
@@ -75,7 +98,9 @@ class Coalescer(Generic[Question, Answer]):
             if not one.future.done():
                 asked.append(one)
         if asked:
-            task = asyncio.get_running_loop().create_task(self._run(asked))
+            loop = asyncio.get_running_loop()
+            self._begun_at = loop.time()
+            task = loop.create_task(self._run(asked))
             self._running.add(task)
             task.add_done_callback(self._end)
         self._plan()

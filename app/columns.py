@@ -9,10 +9,13 @@ import numpy as np
 from pydantic import FiniteFloat
 
 from app.selection import Mask, Selection
+from app.written import label_members
 from models.contract import FIRST
 
 #: Filters whose selections are kept until the catalogue changes; a selection has a byte for each item.
 KEPT = 64
+#: Items whose labels are kept as they are written; some hundred bytes each.
+KEPT_LABELS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Columns:
         self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
         self._categories = np.zeros((1, size), np.int32)  # [levels, V]
         self._selections: dict[tuple[frozenset[str], float | None, float | None], Selection] = {}
+        self._labels: dict[int, bytes] = {}
 
     def put(self, item: int, content: ItemContent) -> None:
         """Describe an item, by internal id."""
@@ -53,6 +57,7 @@ class Columns:
             self.described = True
             self._available[:] = False
         self._titles[item] = content.title
+        self._labels.pop(item, None)
         self._price[item] = np.nan if content.price is None else content.price
         self._available[item] = content.available
         missing = len(content.categories) - len(self._categories)
@@ -70,6 +75,16 @@ class Columns:
     def title(self, item: int) -> str | None:
         """The title of an internal id; None where there is none."""
         return self._titles[item]
+
+    def label(self, item: int, name: str) -> bytes:
+        """An internal id whose external one is ``name``, as :func:`app.written.label_members` has it; kept until it
+        changes."""
+        if (kept := self._labels.get(item)) is not None:
+            return kept
+        if len(self._labels) >= KEPT_LABELS:
+            self._labels.clear()
+        label = self._labels[item] = label_members(name, self._titles[item])
+        return label
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None

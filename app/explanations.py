@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
-from app.answers import Prediction, Recommendation
 from app.deadline import within
 from app.errors import Overloaded
 from app.metrics import Metrics
@@ -23,8 +20,6 @@ from models.explanation import Explanation, read_explanations
 EXPLAINED = 10
 #: Events that an explanation lists.
 EVENTS = 5
-
-Place = TypeVar("Place", Prediction, Recommendation)
 
 
 class Explainer:
@@ -42,26 +37,22 @@ class Explainer:
         visitor: Visitor,
         moment: Moment,
         named: Named,
-        predictions: Sequence[Prediction],
-        recommendations: Sequence[Recommendation],
+        items: Sequence[str],
         deadline: float,
         degraded: Degraded,
-    ) -> tuple[list[Prediction], list[Recommendation]]:
-        """The same predictions and recommendations, the first EXPLAINED of each with their explanation.
+    ) -> Mapping[str, Mapping[str, Explanation]]:
+        """For each item, for each target, what moved its prediction; ``items`` may repeat.
 
-        Where the history is unknown or too many want explanations, they stay as they are, and ``degraded`` says so.
+        Where the history is unknown or too many want explanations there are none, and ``degraded`` says so.
 
         Raises:
             DeadlineExceeded: the model was not ready in time.
         """
-        wanted = [prediction.item_id for prediction in predictions[:EXPLAINED]]
-        wanted += [recommendation.item_id for recommendation in recommendations[:EXPLAINED]]
         try:
-            found = await self._ask(visitor, moment, named, list(dict.fromkeys(wanted)), deadline, degraded)
+            return await self._ask(visitor, moment, named, list(dict.fromkeys(items)), deadline, degraded)
         except Overloaded:  # the predictions are there: they are not refused for want of reasons
             degraded.add("explanation")
-            found = {}
-        return _with(predictions, found), _with(recommendations, found)
+            return {}
 
     async def _ask(
         self, visitor: Visitor, moment: Moment, named: Named, items: list[str], deadline: float, degraded: Degraded
@@ -99,10 +90,3 @@ class Explainer:
         """The title of an item, where the catalogue has one."""
         item = self._offer.item_id(item_id)
         return self._offer.label(item)[1] if item >= FIRST else None
-
-
-def _with(places: Sequence[Place], found: Mapping[str, Mapping[str, Explanation]]) -> list[Place]:
-    return [
-        replace(place, explanation=found.get(place.item_id)) if number < EXPLAINED else place
-        for number, place in enumerate(places)
-    ]

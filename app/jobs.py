@@ -90,12 +90,13 @@ def runs(seats: Sequence[int]) -> list[tuple[int, list[int]]]:
 
 def shares(found: Arrays, jobs: Sequence[Recommend]) -> list[tuple[Ids, Arrays]]:
     """For each job the allowed ones among the items found [B, C], at most as many as it wanted, and their outcomes."""
-    parts = []
-    for row, job in enumerate(jobs):
-        allowed = int(np.isfinite(found["scores"][row, : job.wanted]).sum())  # what is not, comes last
-        outcomes = {n: c[row, :allowed] for n, c in found.items() if n not in {"items", "scores"}}
-        parts.append((found["items"][row, :allowed], outcomes))
-    return parts
+    allowed = np.isfinite(found["scores"]).sum(axis=1).tolist()  # what is not, comes last
+    counts = [min(job.wanted, count) for job, count in zip(jobs, allowed, strict=True)]
+    outcomes = [(name, column) for name, column in found.items() if name not in {"items", "scores"}]
+    return [
+        (found["items"][row, :count], {name: column[row, :count] for name, column in outcomes})
+        for row, count in enumerate(counts)
+    ]
 
 
 def unpadded(columns: Arrays, jobs: Sequence[Score]) -> list[Arrays]:

@@ -26,6 +26,10 @@ class Offer(Protocol):
         """External id and title of such an internal id."""
         ...
 
+    def written(self, item: int) -> bytes:
+        """The same as members of a JSON object, see :func:`app.written.label_members`."""
+        ...
+
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None
     ) -> Selection:

@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from orjson import Fragment
 
 from app import deadline as deadlines
 from app import ranking
-from app.answers import Answer, Outcomes, Prediction, Provenance, Reason, Recommendation, Rows
+from app.answers import Answer, Outcomes, Provenance, Reason, Rows
 from app.catalogue import ItemContent
 from app.checks import check
 from app.errors import HistoryUnavailable
-from app.explanations import Explainer
+from app.explanations import EXPLAINED, Explainer
 from app.metrics import Metrics
 from app.model import Model
 from app.offer import Filtered, Named, Offer
 from app.schemas import PredictRequest
 from app.settings import Settings
 from app.visitor import Degraded, Visitor, Visitors
+from app.written import NONE, Explained, Lists, item_members, label_members
 from models.contract import UNKNOWN
 from models.encode import Arrays, Moment, encode_context
 from models.vocabulary import Ids
@@ -54,6 +56,7 @@ class Predictor:
         self._explainer = Explainer(offer, model, metrics)
         self._contract = model.artifact.contract
         self._vocabulary = model.artifact.vocabulary
+        self._lists = Lists(self._contract.targets, self._contract.values)
         self._name = {"name": model.artifact.name, "version": model.artifact.version}
 
     async def predict(self, request: PredictRequest, request_id: str, deadline: float) -> Answer:
@@ -81,12 +84,9 @@ class Predictor:
         filtered = self._filter(request, visitor)
         pool, outcomes = await self._judge(request, visitor, moment, named, filtered, deadline)
         groups = await self._groups(request, named, outcomes.ids[pool], deadline, degraded)
-        recommendations = self._rank(request, visitor, named, pool, groups, outcomes)
-        predictions = _predictions(request.items, named.ids, outcomes) if named.ids else []
-        if request.explain:
-            predictions, recommendations = await self._explainer.explain(
-                visitor, moment, named, predictions, recommendations, deadline, degraded
-            )
+        chosen, scores = self._rank(request, pool, groups, outcomes)
+        known, best = [name for name in request.items if name in named.ids], outcomes.ids[chosen]
+        why_known, why_best = await self._why(request, visitor, moment, named, known, best, deadline, degraded)
 
         for part in degraded:
             self._metrics.degraded.labels(part).inc()
@@ -94,8 +94,10 @@ class Predictor:
             request_id=request_id,
             user_id=request.user_id,
             model=self._name,
-            predictions=predictions,
-            recommendations=recommendations,
+            predictions=self._predictions(known, named, outcomes, why_known),
+            recommendations=self._lists.recommendations(
+                self._members(best, named), scores, outcomes.numbers(chosen), _reason(request, visitor), why_best
+            ),
             warnings=_warnings(request.items, named.ids),
             provenance=Provenance(
                 state=visitor.source,
@@ -199,17 +201,9 @@ class Predictor:
         )
 
     def _rank(
-        self,
-        request: PredictRequest,
-        visitor: Visitor,
-        named: Named,
-        pool: Rows,
-        groups: NDArray[np.int64] | None,
-        outcomes: Outcomes,
-    ) -> list[Recommendation]:
-        """The best k of the pool's rows, by the request's objective."""
-        if not len(pool):
-            return []
+        self, request: PredictRequest, pool: Rows, groups: NDArray[np.int64] | None, outcomes: Outcomes
+    ) -> tuple[Rows, ranking.Floats]:
+        """The best k of the pool's rows, by the request's objective, and their scores."""
         with self._metrics.stage("rank"):
             weights = self._contract.objective if request.objective is None else request.objective
             order, scores = ranking.rank(
@@ -220,14 +214,41 @@ class Predictor:
                 exploration=request.exploration,
                 random=self._random,
             )
-            chosen = pool[order]
-            labels = self._labels(outcomes.ids[chosen], named)
-            places = zip(labels, scores.tolist(), outcomes.described(chosen), strict=True)
-            reason = _reason(request, visitor)
-            return [
-                Recommendation(place, *label, score, *described, reason)
-                for place, (label, score, described) in enumerate(places, 1)
-            ]
+            return pool[order], scores
+
+    async def _why(
+        self,
+        request: PredictRequest,
+        visitor: Visitor,
+        moment: Moment,
+        named: Named,
+        known: Sequence[str],
+        best: Ids,
+        deadline: float,
+        degraded: Degraded,
+    ) -> tuple[Sequence[Explained], Sequence[Explained]]:
+        """What moved the first predictions (of the ``known`` items) and the first recommendations, where a request
+        asks."""
+        if not request.explain:
+            return (), ()
+        first = known[:EXPLAINED], [name for name, _ in self._labels(best[:EXPLAINED], named)]
+        found = await self._explainer.explain(visitor, moment, named, [*first[0], *first[1]], deadline, degraded)
+        return [found.get(name) for name in first[0]], [found.get(name) for name in first[1]]
+
+    def _predictions(
+        self, known: Sequence[str], named: Named, outcomes: Outcomes, explained: Sequence[Explained]
+    ) -> Fragment:
+        """One prediction for each named item the model knows, in the order of the request."""
+        if not known:
+            return NONE
+        rows = outcomes.rows(np.fromiter((named.ids[name] for name in known), np.int32, len(known)))
+        return self._lists.predictions([item_members(name) for name in known], outcomes.numbers(rows), explained)
+
+    def _members(self, items: Ids, named: Named) -> list[bytes]:
+        """n internal ids, those of the request's newcomers included, as members of JSON objects."""
+        if not named.newcomers:
+            return list(map(self._offer.written, items.tolist()))
+        return [label_members(*label) for label in self._labels(items, named)]
 
     def _labels(self, items: Ids, named: Named) -> list[tuple[str, str | None]]:
         """External id and title of n internal ids, those of the request's newcomers included."""
@@ -242,16 +263,6 @@ def _reason(request: PredictRequest, visitor: Visitor) -> Reason:
     if request.rank == "items":
         return "requested"
     return "history" if visitor.length else "popular"
-
-
-def _predictions(items: Sequence[str], named: Mapping[str, int], outcomes: Outcomes) -> list[Prediction]:
-    """One prediction for each named item the model knows, in the order of the request."""
-    names = [name for name in items if name in named]
-    ids = np.fromiter((named[name] for name in names), np.int32, len(names))
-    return [
-        Prediction(name, probabilities, expected)
-        for name, (probabilities, expected) in zip(names, outcomes.described(outcomes.rows(ids)), strict=True)
-    ]
 
 
 def _warnings(items: Sequence[str], named: Mapping[str, int]) -> list[dict[str, str]]:

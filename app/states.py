@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 Outcome = Literal["hit", "miss", "stale", "bypass"]
 
+#: Commands that go together, at most; meanwhile others gather, but no longer than so many seconds.
+TOGETHER, PATIENCE = 32, 0.01
+
 # What is no hash of ours, or has no proper generation, is replaced as a whole: no state may survive its generation.
 _BEGIN = """
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
@@ -109,7 +112,7 @@ class RedisStates:
         self.invalidations = Invalidations(cache, ttl, on_waiting=on_waiting)
         self.corrupt = 0
         self._cache = cache
-        self._together: Coalescer[Command, Any] = Coalescer(cache.together)
+        self._together: Coalescer[Command, Any] = Coalescer(cache.together, most=TOGETHER, partial=1, patience=PATIENCE)
         self._field = f"s:{model_key}"
         self._codec = StateCodec(contract)
         self._ttl = ttl

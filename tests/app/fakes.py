@@ -23,6 +23,7 @@ from app.history import UserRecord
 from app.seats import Holder, Seating, Seats
 from app.selection import Allowed, Selection
 from app.states import CachedState, Lookup
+from app.written import label_members
 from models.artifact import Artifact, publish
 from models.contract import FIRST, ITEM_BASE, STATE_TAIL, Behaviour, Contract, Field
 from models.encode import Arrays, Event, Moment
@@ -349,6 +350,10 @@ class FakeCatalogue:
         """See :class:`app.offer.Offer`."""
         name = VOCABULARY.item_name(item)
         return name, self.contents[name].title
+
+    def written(self, item: int) -> bytes:
+        """See :class:`app.offer.Offer`."""
+        return label_members(*self.label(item))
 
     def allowed(
         self,

@@ -137,6 +137,23 @@ async def test_while_a_round_runs_others_gather_until_it_ends_or_a_round_is_full
     assert found == [0, 2, 4, 6, 10, 12, 14]
 
 
+async def test_a_round_that_is_stuck_holds_nobody_up_for_longer_than_patience() -> None:
+    stuck = asyncio.Event()
+
+    async def ask(questions: Sequence[int]) -> list[int]:
+        if 0 in questions:
+            await stuck.wait()
+        return [2 * question for question in questions]
+
+    together = Coalescer[int, int](ask, most=3, partial=1, patience=0.001)
+    first = asyncio.create_task(together(0))
+    await turns()
+    assert await asyncio.gather(*(together(n) for n in (1, 2))) == [2, 4]
+    assert not first.done()
+    stuck.set()
+    assert await first == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=40), st.integers(1, 4), st.integers(1, 3))
 def test_everybody_is_answered_once_and_in_order_of_coming(
     waves: list[tuple[int, int]], most: int, rounds: int
