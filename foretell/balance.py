@@ -29,8 +29,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: The environment variable that tells workers the folder in which they count.
 FOLDER = "FORETELL_CONNECTIONS_DIR"
-#: Connections that a worker may have more than another, before it waits; and the same as a share of what it has.
-SLACK, SLACK_SHARE = 2, 0.1
+#: Connections that a worker may have more than another, before it waits; and the same as a share of what it has. Up to
+#: so many it may have none more: where a few clients keep theirs, one of two workers could else have them all.
+SLACK, SLACK_SHARE, EXACT = 2, 0.1, 8
 #: Seconds for which it lets others go first. Then it takes one: the others may be busy, or gone.
 COURTESY = 0.001
 #: Seconds to wait where this process has no file descriptor left.
@@ -81,7 +82,8 @@ class Tally:
         if (now := time.monotonic()) >= self._look_at:
             self._look()
             self._look_at = now + LOOK
-        most = self.count - max(SLACK, int(SLACK_SHARE * self.count))
+        slack = 0 if self.count <= EXACT else max(SLACK, int(SLACK_SHARE * self.count))
+        most = self.count - slack
         return any(int.from_bytes(other, "little") < most for other in self._others.values())
 
     def _look(self) -> None:

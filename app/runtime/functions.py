@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.batching import everyone
 from app.runtime.compiled import in_turns
-from app.runtime.sizes import filling, sizes
+from app.runtime.sizes import Sizes, for_answers, for_histories
 from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
 from models.matches import unpack_tail
@@ -27,7 +28,7 @@ class Functions:
     ``recommend`` is ``retrieve`` and ``score`` in one graph: the candidates never leave it. What every request needs
     (``encode``, ``recommend``; where an index retrieves, ``query`` and the scores) is compiled by XLA, which wants to
     know all sizes: powers of two, each compiled in the warm-up, so that nothing compiles under traffic. Batches are
-    made to fill them (:meth:`fill`) and padded to the next. Everything else runs as it was saved, at any size.
+    made to fill them (:class:`Sizes`) and padded to the next. Everything else runs as it was saved, at any size.
 
     Args:
         module: the loaded SavedModel.
@@ -52,8 +53,7 @@ class Functions:
         self._contract = contract
         self._places = places
         self._signatures = {n: module.signatures[n] for n in contract.signatures() if n in module.signatures}
-        self._sizes = sizes(max_batch)
-        self._fills = [filling(self._sizes, waiting) for waiting in range(1, max_batch + 1)]
+        self._sizes, self._history_sizes = for_answers(max_batch), for_histories(max_batch)
         self._candidates = min(candidates, contract.retrieval_size)
         self._tables = {name: getattr(module, name) for name in ("vectors", "categories", "numbers")}
         self._vectors = None
@@ -88,7 +88,7 @@ class Functions:
     def __call__(self, name: str, arrays: Arrays) -> Arrays:
         """The outputs of a signature for a batch."""
         if name in self._hot:
-            return self._sized(self._hot[name], self._cast(name, arrays))
+            return self._sized(name, self._hot[name], self._cast(name, arrays))
         return _run(self._signatures[name], self._cast(name, arrays))
 
     def recommend(self, arrays: Arrays, count: int) -> Arrays:
@@ -101,11 +101,15 @@ class Functions:
             return _run(self._all, self._cast("retrieve", arrays))
         if not self._whole:
             return _run(self._few, self._cast("retrieve", arrays))
-        return self._sized(self._few, self._cast("retrieve", arrays))
+        return self._sized("retrieve", self._few, self._cast("retrieve", arrays))
 
-    def fill(self, waiting: int) -> int:
-        """How many of those who wait to compute together; see :func:`filling`."""
-        return self._fills[min(waiting, len(self._fills)) - 1] if self._xla and waiting else waiting
+    def most(self, name: str) -> int:
+        """Most rows of a batch for a signature."""
+        return self._sizes_of(name).most
+
+    def fill(self, name: str) -> Callable[[int], int]:
+        """Says of so many that wait for a signature how many of them to compute together."""
+        return self._sizes_of(name).fill if self._xla else everyone
 
     def reach(self, count: int) -> int:
         """How many items are recommended where so many are wanted: sizes are fixed, so that no graph is made anew."""
@@ -118,7 +122,7 @@ class Functions:
         ``bonus`` [B, C]. PAD is no candidate; C is at least :meth:`reach`.
         """
         function, inputs = self._best_of[self.reach(count)], self._cast("best_of", arrays)
-        return self._sized(function, inputs) if count <= self._candidates else _run(function, inputs)
+        return self._sized("best_of", function, inputs) if count <= self._candidates else _run(function, inputs)
 
     def vectors(self, rows: int) -> NDArray[np.float32]:
         """The vectors of the first ids, [rows, width]."""
@@ -149,9 +153,9 @@ class Functions:
 
     def warm_up(self) -> None:
         """Run everything once in every size that it is compiled for, so that no request pays for a first time."""
-        contract, ends = self._contract, (1, self._sizes[-1])
+        contract, ends = self._contract, (1, self._sizes.most)
         if self._xla:
-            in_turns(self._sizes, self._run_hot)
+            in_turns(sorted({*self._sizes, *self._history_sizes}), self._run_hot)
         else:
             for size in ends:
                 self._run_hot(size)
@@ -173,8 +177,11 @@ class Functions:
             self("explain", {**inputs, "candidates": np.zeros((1, 2), np.int32)})
 
     def _run_hot(self, size: int) -> None:
-        """Run what every request needs for so many rows."""
-        self("encode", self._history(size))
+        """Run what every request needs for so many rows, as far as there are batches of so many."""
+        if size in self._history_sizes:
+            self("encode", self._history(size))
+        if size not in self._sizes:
+            return
         if self._indexed:
             self._run_recommend_of(self._scene(size), 1)
         else:
@@ -234,8 +241,11 @@ class Functions:
         in one order; in which order a process compiles them depends on the others (:mod:`app.runtime.compiled`).
         """
         compiled = tf.function(function, jit_compile=True, autograph=False)
-        graphs = {rows: compiled.get_concrete_function(**self._specs(name, rows)) for rows in self._sizes}
+        graphs = {rows: compiled.get_concrete_function(**self._specs(name, rows)) for rows in self._sizes_of(name)}
         return lambda **tensors: dict(graphs[int(next(iter(tensors.values())).shape[0])](**tensors))
+
+    def _sizes_of(self, name: str) -> Sizes:
+        return self._history_sizes if name == "encode" else self._sizes
 
     def _specs(self, name: str, rows: int) -> Tensors:
         """The inputs of a function for so many rows, all sizes known: a mask has a place for each item."""
@@ -249,12 +259,12 @@ class Functions:
         """The inputs of a signature, in its dtypes."""
         return {key: np.ascontiguousarray(arrays[key], spec.dtype) for key, spec in self._inputs[name].items()}
 
-    def _sized(self, function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
+    def _sized(self, name: str, function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
         """The outputs for a batch, which is padded to the next size and cut again where sizes are compiled."""
         rows = len(next(iter(arrays.values())))
         if not self._xla:
             return _run(function, arrays)
-        size = next(size for size in self._sizes if size >= rows)
+        size = self._sizes_of(name).above(rows)
         tensors = {name: tf.constant(_longer(array, size)) for name, array in arrays.items() if name != "allowed"}
         if "allowed" in arrays:
             tensors["allowed"] = self._masks(arrays["allowed"], size)

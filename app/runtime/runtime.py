@@ -64,14 +64,21 @@ class Runtime:
         self.places = artifact.contract.items + settings.newcomers
         self._executor = behind("tensorflow", settings.model_niceness)
         common: dict[str, Any] = {"max_batch": settings.max_batch, "queue_limit": settings.queue_limit}
-        self._encode = Batcher("encode", self._run_encode, self._executor, metrics, fill=functions.fill, **common)
+        self._encode = Batcher(
+            "encode",
+            self._run_encode,
+            self._executor,
+            metrics,
+            fill=functions.fill("encode"),
+            **common | {"max_batch": functions.most("encode")},
+        )
         self._recommend = Batcher(
             "recommend",
             self._run_recommend,
             self._executor,
             metrics,
             # To read the whole of an index once more costs more than any padding.
-            fill=functions.fill if nearby is None else everyone,
+            fill=functions.fill("retrieve") if nearby is None else everyone,
             patience=PATIENCE if settings.xla else 0.0,
             **common,
         )

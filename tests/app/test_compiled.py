@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime import compiled
-from app.runtime.sizes import filling
+from app.runtime.sizes import Sizes, for_answers, for_histories
 
 
 @pytest.fixture
@@ -120,29 +121,35 @@ def test_what_is_compiled_is_found_by_who_compiles_in_another_order_and_a_start_
         return {path.name: path.stat().st_size for path in tmp_path.glob("foretell/*/*.pb")}
 
     first = start("[1, 2]")
-    assert len(first) == 4  # encode and recommend, for one row and for two
+    assert len(first) == 3  # encode for one row, recommend for one and for two
     assert start("[2, 1]") == first
     for path in tmp_path.glob("foretell/*/*.pb"):
         os.truncate(path, 1000)
     assert start("[1, 2]") == first
 
 
-@pytest.mark.parametrize(("waiting", "together"), [(1, 1), (3, 2), (7, 7), (6, 4), (8, 8), (15, 15), (13, 8), (99, 99)])
-def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) -> None:
-    assert filling([1, 2, 4, 8, 16], waiting) == together
+@pytest.mark.parametrize(
+    ("most", "answers", "histories"),
+    [(1, [1], [1]), (2, [1, 2], [1]), (6, [1, 4, 6], [1, 3]), (32, [1, 4, 8, 16, 32], [1, 8, 16])],
+)
+def test_the_sizes_are_powers_of_two_where_they_pay(most: int, answers: list[int], histories: list[int]) -> None:
+    assert list(for_answers(most)) == answers
+    assert list(for_histories(most)) == histories
 
 
 @pytest.mark.parametrize(
-    ("waiting", "together"), [(1, 1), (4, 1), (5, 5), (8, 8), (13, 8), (14, 14), (27, 16), (28, 28)]
+    ("waiting", "together"),
+    [(0, 0), (1, 1), (2, 1), (3, 3), (4, 4), (5, 5), (8, 8), (9, 8), (13, 8), (14, 14), (27, 16), (28, 28), (99, 32)],
 )
-def test_five_take_no_longer_as_eight_than_one_by_one(waiting: int, together: int) -> None:
-    assert filling([1, 8, 16, 32], waiting) == together
+def test_a_batch_fills_a_compiled_size_or_nearly(waiting: int, together: int) -> None:
+    assert for_answers(32).fill(waiting) == together
 
 
-@given(st.integers(1, 300), st.integers(1, 100))
-def test_no_more_than_an_eighth_of_a_batch_is_padding(waiting: int, most: int) -> None:
-    sizes = [2**power for power in range(8) if 2**power < most] + [most]
-    together = filling(sizes, waiting)
-    assert 1 <= together <= waiting
-    if together <= most:
-        assert min(size for size in sizes if size >= together) * 7 / 8 <= together
+@given(st.integers(1, 300), st.sampled_from([for_answers, for_histories]), st.integers(1, 100))
+def test_little_of_a_batch_is_padding(waiting: int, sizes: Callable[[int], Sizes], most: int) -> None:
+    compiled = sizes(most)
+    together = compiled.fill(waiting)
+    assert 1 <= together <= min(waiting, compiled.most)
+    size = compiled.above(together)
+    assert size in compiled
+    assert 0 <= size - together <= (size / 8 if size > 8 else (size - 1) / 2)
