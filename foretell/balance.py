@@ -31,7 +31,7 @@ log = structlog.stdlib.get_logger(__name__)
 FOLDER = "FORETELL_CONNECTIONS_DIR"
 #: Connections that a worker may have more than another, before it waits; and the same as a share of what it has. Up to
 #: so many it may have none more: where a few clients keep theirs, one of two workers could else have them all.
-SLACK, SLACK_SHARE, EXACT = 2, 0.1, 8
+SLACK, SLACK_SHARE, EXACT = 2, 0.1, 32
 #: Seconds for which it lets others go first. Then it takes one: the others may be busy, or gone.
 COURTESY = 0.001
 #: Seconds to wait where this process has no file descriptor left.
