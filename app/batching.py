@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 #: Seconds between two looks at who has come meanwhile.
 LOOK = 0.00025
 
+#: Batches before which nobody is waited for, at most, after that was in vain.
+LONGEST_REST = 31
+
 #: A batch counts half as much for the fitted time as the one this many batches later: under load about a second.
 HALF_LIFE = 30
 
@@ -110,7 +113,8 @@ class Batcher(Generic[Job, Result]):
         self._width = width
         self._max_rows = max_rows
         self._fill = fill
-        self._most_patience = self.patience = patience
+        self._patience = patience
+        self.resting = self._rest = 0  # batches before which nobody is waited for: those left, and how many they were
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._queued_rows = 0
         self._inside = 0
@@ -199,18 +203,22 @@ class Batcher(Generic[Job, Result]):
         Expected are as many as are inside, or were when the batch before was done: clients whose answers were computed
         together ask again together. Without this those who come first are computed while the others are prepared, and
         two groups take turns, each in batches half as large as they could be. But who is inside may be waiting for a
-        slow store, and who was answered may not come back: patience that was not rewarded is halved for the next batch.
+        slow store, and who was answered may not come back: each time not all have come, the batches that wait for
+        nobody before it is tried again become twice as many and one.
         """
         loop, fill, least = asyncio.get_running_loop(), self._fill, self._fill(len(self._queue))
         now = loop.time()
-        expected = max(self._inside, self._crowd if now < self._crowd_at + self.patience else 0)
+        expected = max(self._inside, self._crowd if now < self._crowd_at + self._patience else 0)
         most = fill(min(expected, self._max_batch))
         if most <= least:
             return
-        while fill(len(self._queue)) < most and loop.time() < now + self.patience:  # noqa: ASYNC110
+        if self.resting:
+            self.resting -= 1
+            return
+        while fill(len(self._queue)) < most and loop.time() < now + self._patience:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
-        rewarded = fill(len(self._queue)) > least
-        self.patience = self._most_patience if rewarded else max(self.patience / 2, min(LOOK, self._most_patience))
+        rewarded = fill(len(self._queue)) >= most
+        self.resting = self._rest = 0 if rewarded else min(2 * self._rest + 1, LONGEST_REST)
 
     def _next(self) -> list[_Waiting[Job, Result]]:
         """The next batch: from the head of the queue as many as fit, in their order."""

@@ -265,10 +265,10 @@ class Functions:
         if not self._xla:
             return _run(function, arrays)
         size = self._sizes_of(name).above(rows)
-        tensors = {name: tf.constant(_longer(array, size)) for name, array in arrays.items() if name != "allowed"}
+        tensors = {key: tf.constant(_longer(array, size)) for key, array in arrays.items() if key != "allowed"}
         if "allowed" in arrays:
             tensors["allowed"] = self._masks(arrays["allowed"], size)
-        return {name: tensor.numpy()[:rows] for name, tensor in function(**tensors).items()}
+        return {key: tensor.numpy()[:rows] for key, tensor in function(**tensors).items()}
 
     def _masks(self, allowed: NDArray[np.bool_], size: int) -> Any:
         """Masks [B or 1, I] for so many rows: XLA has compiled one of its own for each.

@@ -34,7 +34,7 @@ from models.vocabulary import Ids
 #: Candidates of one request that are scored at once; a longer list takes turns with the other requests.
 TURN = 1024
 #: Seconds that a batch waits for those who would fill the next compiled size; docs/performance.md tells why.
-PATIENCE = 0.006
+PATIENCE = 0.01
 #: Explanations that may wait; each takes tens of milliseconds, so more would not be there in time.
 EXPLANATIONS = 32
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 class Sizes:
     """The sizes of a batch that a function is compiled for: powers of two from 1 on, and the largest there is.
 
-    Each costs a second of a first start and 8 MiB of every worker.
+    Each costs seconds of a first start and some 8 MiB of every worker.
 
     Args:
         most: the largest.

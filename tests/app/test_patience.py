@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.batching import LOOK, Batcher
+from app.batching import Batcher
 from app.metrics import Metrics
 from tests.app.doubling import FOREVER, Model, submit_all
 
@@ -114,39 +114,38 @@ async def test_who_was_answered_and_does_not_come_back_is_not_waited_for_long(ex
 async def test_for_those_who_wait_a_batch_takes_from_the_end_of_the_one_before(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two are computed one by one; before each the batcher waits for others, and the second waits through that."""
+    """Three are computed one by one; before the first and the third, which waits through that, the batcher waits."""
     doubler, ready, observed = patient(Model(), executor, 0.2), asyncio.Event(), list[float]()
     monkeypatch.setattr(doubler.time, "observe", lambda rows, seconds: observed.append(seconds))
     others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4, 6)]
     await asyncio.sleep(0)
-    assert await submit_all(doubler, [1, 5]) == [2, 10]
-    assert observed[1] >= 0.1  # patience that was not rewarded is half as long
+    assert await submit_all(doubler, [1, 5, 7]) == [2, 10, 14]
+    assert observed[2] >= 0.2
     ready.set()
     await asyncio.gather(*others)
 
 
-async def test_patience_that_is_not_rewarded_dwindles_and_comes_back(
+async def test_after_waiting_in_vain_the_batcher_rests_longer_and_longer_until_they_come(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is halved down to a single look, and is what it was once the others come while a batch waits."""
-    model, come, sleep = Model(), False, asyncio.sleep
+    """One batch, then three, then seven are computed without waiting."""
+    model, looked, place, sleep = Model(), set[int](), 0, asyncio.sleep
 
-    async def sleep_while_they_come(seconds: float) -> None:
-        if come:
+    async def look(seconds: float) -> None:
+        looked.add(place)
+        if place == 14:
             ready.set()
         await sleep(seconds)
 
-    monkeypatch.setattr("app.batching.asyncio.sleep", sleep_while_they_come)
-    doubler, ready = patient(model, executor, 32 * LOOK), asyncio.Event()
+    monkeypatch.setattr("app.batching.asyncio.sleep", look)
+    doubler, ready = patient(model, executor, 0.05), asyncio.Event()
     others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
     await sleep(0)
     with doubler.admitted(FOREVER):
-        for _ in range(5):
+        for place in range(14):  # noqa: B007 - look reads it
             await doubler.submit(1, deadline=FOREVER)
-        assert doubler.patience == LOOK  # 32 halved five times
-        await doubler.submit(1, deadline=FOREVER)
-        assert doubler.patience == LOOK
-        come = True
+        assert (looked, doubler.resting) == ({0, 2, 6}, 0)
+        place = 14
         assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
     assert model.batches[-1] == [1, 2, 3, 4]
-    assert doubler.patience == 32 * LOOK
+    assert doubler.resting == 0
