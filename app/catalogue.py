@@ -112,7 +112,7 @@ class Catalogue:
     def written(self, item: int) -> bytes:
         """The same as members of a JSON object, see :func:`app.written.label_members`."""
         if item < len(self._vocabulary):
-            return self._columns.label(item, self._vocabulary.item_name(item))
+            return self._columns.written(item, self._vocabulary.item_name(item))
         return label_members(*self.label(item))
 
     def allowed(

@@ -66,28 +66,18 @@ class Coalescer(Generic[Question, Answer]):
         """A round at the end of this turn, where one may begin; else another look when patience is over."""
         if not self._waiting or self._planned:
             return
-        loop = asyncio.get_running_loop()
-        if self._may_begin():
+        loop, due, running = asyncio.get_running_loop(), self._begun_at + self._patience, len(self._running)
+        if running >= self._rounds:
+            return  # until one has ended
+        if running < self._partial or len(self._waiting) >= self._most or loop.time() >= due:
             self._planned = True
             loop.call_soon(self._begin)
-        elif self._look is None and self._patience < inf:
-            self._look = loop.call_at(self._begun_at + self._patience, self._look_again)
+        elif self._look is None and due < inf:
+            self._look = loop.call_at(due, self._look_again)
 
     def _look_again(self) -> None:
         self._look = None
         self._plan()
-
-    def _may_begin(self) -> bool:
-        running = len(self._running)
-        if running < self._partial:
-            return True
-        if running >= self._rounds:
-            return False
-        return len(self._waiting) >= self._most or self._overdue()
-
-    def _overdue(self) -> bool:
-        """Whether those who wait have waited for the last round that began as long as they must."""
-        return self._patience < inf and asyncio.get_running_loop().time() >= self._begun_at + self._patience
 
     def _begin(self) -> None:
         """The round of those who wait; who has gone meanwhile is not asked for."""

@@ -76,15 +76,15 @@ class Columns:
         """The title of an internal id; None where there is none."""
         return self._titles[item]
 
-    def label(self, item: int, name: str) -> bytes:
+    def written(self, item: int, name: str) -> bytes:
         """An internal id whose external one is ``name``, as :func:`app.written.label_members` has it; kept until it
         changes."""
         if (kept := self._labels.get(item)) is not None:
             return kept
         if len(self._labels) >= KEPT_LABELS:
             self._labels.clear()
-        label = self._labels[item] = label_members(name, self._titles[item])
-        return label
+        written = self._labels[item] = label_members(name, self._titles[item])
+        return written
 
     def allowed(
         self, categories: Collection[str] = (), min_price: float | None = None, max_price: float | None = None

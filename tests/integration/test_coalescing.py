@@ -154,6 +154,31 @@ async def test_a_round_that_is_stuck_holds_nobody_up_for_longer_than_patience() 
     assert await first == 0
 
 
+async def test_patience_lets_no_more_rounds_begin_than_may_and_does_not_look_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow, loop, looks = Slow(), asyncio.get_running_loop(), 0
+    call_at = loop.call_at
+
+    def counted(*arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        nonlocal looks
+        looks += 1
+        return call_at(*arguments, **options)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    together = Coalescer[int, int](slow, partial=1, patience=0.0, rounds=1)
+    tasks = [asyncio.create_task(together(0))]
+    await turns()
+    tasks.append(asyncio.create_task(together(1)))
+    await turns()
+    assert (slow.rounds, looks) == ([[0]], 0)
+    slow.end(0)
+    await turns()
+    assert slow.rounds == [[0], [1]]
+    slow.end(1)
+    assert await asyncio.gather(*tasks) == [0, 2]
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=40), st.integers(1, 4), st.integers(1, 3))
 def test_everybody_is_answered_once_and_in_order_of_coming(
     waves: list[tuple[int, int]], most: int, rounds: int
