@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import uvloop
-
 from benchmarks.serving.bench import bench
 from benchmarks.serving.measure import Plan
 from benchmarks.serving.openloop import Answers, offer
@@ -29,9 +27,9 @@ def run(opened: EmbeddedStores, shop: Shop, plan: Plan) -> dict[str, Any]:
     with board.running(foretell()) as server:
         board.warm(server)
         capacity = wrk(server.url, 128, plan.seconds, shop.users).rps
-        before = uvloop.run(offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users))
-        heavy = uvloop.run(offer(server.url, TIMES * capacity, seconds, shop.users))
-        after = uvloop.run(offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users))
+        before = offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users)
+        heavy = offer(server.url, TIMES * capacity, seconds, shop.users)
+        after = offer(server.url, NORMAL * capacity, NORMAL_SECONDS, shop.users)
     return {
         "capacity_rps": round(capacity, 1),
         "offered_rps": round(heavy.offered / seconds, 1),
