@@ -24,9 +24,6 @@ from app.metrics import Metrics
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Seconds between two looks at who has come meanwhile.
-LOOK = 0.00025
-
 #: Batches before which nobody is waited for, at most, after that was in vain.
 LONGEST_REST = 31
 
@@ -119,6 +116,8 @@ class Batcher(Generic[Job, Result]):
         self._queued_rows = 0
         self._inside = 0
         self._crowd, self._crowd_at = 0, -math.inf  # who was inside when the last batch was done, and when that was
+        self._company: asyncio.Future[None] | None = None  # what a batch waits for until there are so many
+        self._wanted = 0
         self._busy: asyncio.Task[None] | None = None
         self._free_at = 0.0
         self._sizes = metrics.batch_size.labels(op)
@@ -144,6 +143,8 @@ class Batcher(Generic[Job, Result]):
         self._queued_rows += width
         if self._busy is None:
             self._busy = loop.create_task(self._drain())
+        elif self._company is not None and self._fill(len(self._queue)) >= self._wanted:
+            _wake(self._company)
         return await waiting.future
 
     def admit(self, deadline: float) -> None:
@@ -215,8 +216,13 @@ class Batcher(Generic[Job, Result]):
         if self.resting:
             self.resting -= 1
             return
-        while fill(len(self._queue)) < most and loop.time() < now + self._patience:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK)
+        self._company, self._wanted = loop.create_future(), most
+        clock = loop.call_at(now + self._patience, _wake, self._company)
+        try:
+            await self._company
+        finally:
+            clock.cancel()
+            self._company = None
         rewarded = fill(len(self._queue)) >= most
         self.resting = self._rest = 0 if rewarded else min(2 * self._rest + 1, LONGEST_REST)
 
@@ -271,3 +277,8 @@ class Batcher(Generic[Job, Result]):
         for waiting, result in zip(batch, results, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(result)
+
+
+def _wake(waits: asyncio.Future[None]) -> None:
+    if not waits.done():
+        waits.set_result(None)

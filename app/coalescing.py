@@ -23,7 +23,8 @@ class _Asked(NamedTuple, Generic[Question, Answer]):
 
 
 class Coalescer(Generic[Question, Answer]):
-    """Asks in rounds, each of which takes those who wait at the end of a turn, the first ones first.
+    """Asks in rounds, each of which takes those who wait at the end of a turn that brings nobody else, the first ones
+    first.
 
     Args:
         ask: the answers to the questions of a round, in their order; an exception among them is that question's alone.
@@ -63,7 +64,7 @@ class Coalescer(Generic[Question, Answer]):
         return await asked.future
 
     def _plan(self) -> None:
-        """A round at the end of this turn, where one may begin; else another look when patience is over."""
+        """A round soon, where one may begin; else another look when patience is over."""
         if not self._waiting or self._planned:
             return
         loop, due, running = asyncio.get_running_loop(), self._begun_at + self._patience, len(self._running)
@@ -71,7 +72,7 @@ class Coalescer(Generic[Question, Answer]):
             return  # until one has ended
         if running < self._partial or len(self._waiting) >= self._most or loop.time() >= due:
             self._planned = True
-            loop.call_soon(self._begin)
+            loop.call_soon(self._begin, len(self._waiting))
         elif self._look is None and due < inf:
             self._look = loop.call_at(due, self._look_again)
 
@@ -79,8 +80,12 @@ class Coalescer(Generic[Question, Answer]):
         self._look = None
         self._plan()
 
-    def _begin(self) -> None:
-        """The round of those who wait; who has gone meanwhile is not asked for."""
+    def _begin(self, seen: int) -> None:
+        """The round of those who wait, but where more do than were ``seen`` a turn ago: then the next may bring others.
+        Who has gone meanwhile is not asked for."""
+        if seen < len(self._waiting) < self._most:
+            asyncio.get_running_loop().call_soon(self._begin, len(self._waiting))
+            return
         self._planned = False
         asked: list[_Asked[Question, Answer]] = []
         while self._waiting and len(asked) < self._most:

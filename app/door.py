@@ -22,6 +22,9 @@ PATH = "/predict"
 #: after a refusal it is taken to stand.
 STANDING = 0.5
 CALM = 1.0
+#: Seconds for which the door stays shut after a refusal. The model is not asked meanwhile: it takes longer to compute
+#: anything that would change its mind.
+SHUT = 0.001
 
 
 class Door:
@@ -43,6 +46,7 @@ class Door:
         self._metrics = metrics
         self._origins = bool(settings.origins)
         self._calm_at = 0.0
+        self._shut, self._shut_until = b"", -math.inf
         self.parking = Parking(metrics)
 
     def admit(self, deadline: float = math.inf) -> None:
@@ -66,16 +70,18 @@ class Door:
         if self._origins and any(name == b"origin" for name, _ in headers):
             return None
         began = time.perf_counter()
-        try:
-            self.admit()
-        except Overloaded as error:
-            answer = _answer(error.detail, error.headers["Retry-After"])
-        except ForetellError:
-            return None
-        else:
-            return None
+        if began >= self._shut_until:
+            try:
+                self.admit()
+            except Overloaded as error:
+                self._shut = _answer(error.detail, error.headers["Retry-After"])
+                self._shut_until = began + SHUT
+            except ForetellError:
+                return None
+            else:
+                return None
         self._metrics.answered(PATH, "POST", Overloaded.status, time.perf_counter() - began)
-        return answer % request_id_of(headers).encode()
+        return self._shut % request_id_of(headers).encode()
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from app import door as doors
 from app import parking
 from app.door import Door
 from app.errors import Overloaded
@@ -23,6 +24,12 @@ from models.artifact import Artifact
 from tests.app.fakes import FakeRuntime
 
 HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Request-ID: mine\r\n{more}\r\n"
+
+
+@pytest.fixture(autouse=True)
+def not_kept_shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question is put to the model; a millisecond is nothing that a test can count on."""
+    monkeypatch.setattr(doors, "SHUT", 0.0)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -70,6 +77,25 @@ async def test_an_overloaded_service_refuses_at_the_door_and_lets_the_next_one_i
         assert (await answer(reader))[::2] == (200, b"ok")
     labels = {"route": "/predict", "method": "POST", "status": "503"}
     assert metrics.registry.get_sample_value("foretell_http_requests_total", labels) == 1
+
+
+async def test_the_door_stays_shut_for_a_moment_and_then_asks_again(
+    artifact: Artifact, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "SHUT", 1e9)
+    metrics, model = Metrics(), FakeRuntime(artifact)
+    door, mine = Door(model, settings, metrics), [(b"x-request-id", b"mine")]
+    assert door.refusal(mine) is None
+    model.overloaded = True
+    first = door.refusal(mine)
+    model.overloaded = False
+    assert first is not None
+    assert first == door.refusal(mine)
+    assert door.refusal([(b"x-request-id", b"other")]) == first.replace(b"mine", b"other")
+    labels = {"route": "/predict", "method": "POST", "status": "503"}
+    assert metrics.registry.get_sample_value("foretell_http_requests_total", labels) == 3
+    monkeypatch.setattr(door, "_shut_until", 0.0)  # SHUT seconds later
+    assert door.refusal(mine) is None
 
 
 async def test_in_a_lasting_overload_half_the_wait_is_too_long(
