@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.serving import growth, instrumentation, overload
 from benchmarks.serving.bench import FOLDER, bench, stores
+from benchmarks.serving.beside import beside
 from benchmarks.serving.environments import ready
 from benchmarks.serving.measure import Plan, measure, results
 from benchmarks.serving.profile import profile
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     quick, plan = options.quick, QUICK if options.quick else Plan(options.seconds, options.repeats)
     shop = Shop(users=200 if quick else options.users)
     folder = FOLDER if quick else HERE
-    found = _read(folder / "results.json")
+    found = {} if quick else _read(folder / "results.json")
     try:
         check_wrk()
         names = [name for name in PEERS if ready(name) or not quick] if options.peers else []
@@ -48,12 +49,15 @@ def main(arguments: Sequence[str]) -> None:
             if options.profile:
                 profile(bench(shop, opened), folder / "profile.svg", plan)
                 return
+            if options.beside:
+                print(beside(bench(shop, opened), options.beside, plan))
+                return
             for name in chosen:
                 found[name] = SECTIONS[name](opened, shop, plan)
-                _write(folder, found)
+                _write(folder, found, name)
             if not chosen:
                 found |= results(measure(bench(shop, opened), plan, peers(names)))
-                _write(folder, found)
+                _write(folder, found, "comparison")
     except (BenchmarkError, EmbeddedError) as error:
         sys.exit(str(error))
 
@@ -66,6 +70,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=2000, help="whose states are cached (default: 2000)")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the other frameworks")
     parser.add_argument("--profile", action="store_true", help="only a flame graph of the warm path")
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="only ratios over another checkout of Foretell")
     parser.add_argument("--overload", action="store_true", help="only three times the capacity, for a minute")
     parser.add_argument("--instrumentation", action="store_true", help="only what metrics cost")
     parser.add_argument("--growth", action="store_true", help="only the growth curves")
@@ -76,9 +81,10 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _write(folder: Path, found: dict[str, Any]) -> None:
-    """Write both files and show the table."""
-    found["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, {datetime.now(UTC):%Y-%m-%d}"
+def _write(folder: Path, found: dict[str, Any], section: str) -> None:
+    """Write both files and show the table; ``section`` was measured today."""
+    found["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
+    found.setdefault("dates", {})[section] = f"{datetime.now(UTC):%Y-%m-%d}"
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = markdown(found)
     (folder / "results.md").write_text(text, encoding="utf-8")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -21,13 +24,15 @@ from benchmarks.serving.wrk import BODY, BenchmarkError, Load, wrk
 #: Connections at which the headline figures are taken, and those at which a peer is tuned.
 HEADLINE = 32
 TUNED_AT = (32, 128)
+#: Seconds of a turn of one system among the others, and of load before it: batches and clients find their step.
+TURN, SETTLING = 3.0, 1.0
 #: (rows of a batch, XLA) of the model alone; the best counts.
 LOOPS = ((8, False), (32, False), (32, True))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How thoroughly: seconds and repeats of a cell, and the connections."""
+    """How thoroughly: seconds and repeats of a cell, which are cut into turns, and the connections."""
 
     seconds: float = 10.0
     repeats: int = 3
@@ -60,44 +65,52 @@ def measure(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[System]]) 
     seen = Seen()
     for repeat in range(plan.repeats):
         print(f"repeat {repeat + 1} of {plan.repeats}", flush=True)
-        _warm(bench, plan, seen)
+        _side_by_side(bench, plan, variants, seen)
         _cold(bench, plan, seen)
-        for name, systems in variants.items():
-            if name not in seen.chosen:
-                seen.chosen[name] = systems[0] if len(systems) == 1 else _tuned(bench, plan, systems)
-            system = seen.chosen[name]
-            with bench.running(system) as server:
-                wrk(server.url, 8, 2, bench.shop.users, system.body)  # the first requests of a server are slow
-                for connections in plan.connections:
-                    seen.add(name, connections, _load(server, connections, plan, bench, system.body))
-        with bench.running(bare()) as server:
-            for connections in plan.connections:
-                seen.add("http", connections, _load(server, connections, plan, bench))
         seen.model.append(_model_rps(bench, plan.seconds, seen))
     return seen
 
 
-def _load(server: Running, connections: int, plan: Plan, bench: Bench, body: str = BODY) -> Load:
-    return wrk(server.url, connections, plan.seconds, bench.shop.users, body)
-
-
-def _warm(bench: Bench, plan: Plan, seen: Seen) -> None:
+def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[System]], seen: Seen) -> None:
+    """Foretell, its peers and bare HTTP, all running at once and loaded in short turns: what the machine's neighbours
+    do within a minute then befalls them all alike. Raises BenchmarkError."""
     bench.forget()
-    with bench.running(foretell()) as server:
-        bench.warm(server)
-        bench.answer.write_bytes(post(server.url, BODY % 1) or b"{}")
+    with ExitStack() as stack:
+        warm = stack.enter_context(bench.running(foretell()))
+        bench.warm(warm)
+        bench.answer.write_bytes(post(warm.url, BODY % 1) or b"{}")
+        for name, systems in variants.items():
+            if name not in seen.chosen:
+                seen.chosen[name] = systems[0] if len(systems) == 1 else _tuned(bench, plan, systems)
+        servers = {"warm": (warm, BODY)}
+        for name, system in seen.chosen.items():
+            servers[name] = stack.enter_context(bench.running(system)), system.body
+        servers["http"] = stack.enter_context(bench.running(bare())), BODY
+        for server, body in servers.values():
+            wrk(server.url, 8, 2, bench.shop.users, body)  # the first requests of a server are slow
+        seen.facts["idle_share"] = round(_idle([server for server, _ in servers.values()]), 4)
         for connections in plan.connections:
-            before = cpu_seconds(server.pid)
-            load = _load(server, connections, plan, bench)
-            seen.add("warm", connections, load)
-            if connections == HEADLINE:
-                spent = cpu_seconds(server.pid) - before
-                seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
+            for turn in range(max(1, round(plan.seconds / TURN))):
+                for name, (server, body) in list(servers.items())[:: -1 if turn % 2 else 1]:
+                    wrk(server.url, connections, SETTLING, bench.shop.users, body)
+                    before = cpu_seconds(server.pid)
+                    load = wrk(server.url, connections, min(plan.seconds, TURN), bench.shop.users, body)
+                    seen.add(name, connections, load)
+                    if name == "warm" and connections == HEADLINE:
+                        spent = cpu_seconds(server.pid) - before
+                        seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
         seen.facts |= {
-            "ready_seconds": round(server.ready_seconds, 1),
-            "resident_mib_per_worker": round(largest_mib(server.pid)),
+            "ready_seconds": round(warm.ready_seconds, 1),
+            "resident_mib_per_worker": round(largest_mib(warm.pid)),
             "redis_bytes_per_user": round(bench.bytes_per_user()),
         }
+
+
+def _idle(servers: Sequence[Running]) -> float:
+    """The share of the machine that all of them take together while nobody asks."""
+    before = sum(cpu_seconds(server.pid) for server in servers)
+    time.sleep(TURN)
+    return (sum(cpu_seconds(server.pid) for server in servers) - before) / TURN / (os.cpu_count() or 1)
 
 
 def _cold(bench: Bench, plan: Plan, seen: Seen) -> None:
@@ -107,7 +120,7 @@ def _cold(bench: Bench, plan: Plan, seen: Seen) -> None:
         wrk(server.url, 8, 2, bench.shop.users)
         mongo, hits = bench.mongo_pid(), _lookups(server)
         before, theirs = cpu_seconds(server.pid), cpu_seconds(mongo)
-        load = _load(server, HEADLINE, plan, bench)
+        load = wrk(server.url, HEADLINE, plan.seconds, bench.shop.users)
         spent, mongo_spent = cpu_seconds(server.pid) - before, cpu_seconds(mongo) - theirs
         seen.add("cold", HEADLINE, load)
         seen.cost.setdefault("cold", []).append(1000 * spent / max(load.requests, 1))
@@ -189,28 +202,30 @@ def results(seen: Seen) -> dict[str, Any]:
         "facts": seen.facts,
         "by_connections": detail,
     }
-    return found | {"ratios": ratios(found)}
+    return found | {"ratios": ratios(found, seen)}
 
 
-def ratios(found: Mapping[str, Any]) -> dict[str, float]:
-    """The bars of issue 4 as ratios of this run; those without their cells are left out."""
-    detail, warm = found["by_connections"], found["by_connections"]["warm"]
+def ratios(found: Mapping[str, Any], seen: Seen) -> dict[str, float]:
+    """The bars of issue 4 as ratios of this run; those without their cells are left out.
+
+    Beside another system: the median of the ratios of two turns that followed each other.
+    """
+    warm, loads = found["by_connections"]["warm"], seen.loads
     ratio = {
         "warm_over_limit": warm["32"]["rps"] / found["limit"]["composite_rps"],
         "p99_over_p50": warm["32"]["p99_ms"] / warm["32"]["p50_ms"],
         "cold_over_warm_cost": found["cpu_ms_per_request"]["cold"] / found["cpu_ms_per_request"]["warm"],
     }
-    for at in ("32", "128"):
-        rivals = [detail[name][at]["rps"] for name in found["peers"] if at in detail[name]]
-        if rivals and at in warm:
-            ratio[f"warm_over_best_peer_at_{at}"] = warm[at]["rps"] / max(rivals)
+    for at in (32, 128):
+        if found["peers"] and at in loads["warm"]:
+            pairs = (zip(loads["warm"][at], loads[name][at], strict=True) for name in found["peers"])
+            ratio[f"warm_over_best_peer_at_{at}"] = min(
+                median(mine.rps / theirs.rps for mine, theirs in peer) for peer in pairs
+            )
     if "256" in warm:
         ratio["warm_256_over_32"] = warm["256"]["rps"] / warm["32"]["rps"]
-    if "1" in warm and "1" in detail.get("fastapi", {}):
-        ratio["p50_over_fastapi_at_1"] = warm["1"]["p50_ms"] / detail["fastapi"]["1"]["p50_ms"]
+    if "1" in warm and "fastapi" in loads:
+        ratio["p50_over_fastapi_at_1"] = median(
+            mine.p50_ms / theirs.p50_ms for mine, theirs in zip(loads["warm"][1], loads["fastapi"][1], strict=True)
+        )
     return {name: round(value, 3) for name, value in ratio.items()}
-
-
-def as_lists(seen: Seen) -> dict[str, Any]:
-    """Every single load, for whoever wants to look closer."""
-    return {name: {n: [asdict(load) for load in loads] for n, loads in by.items()} for name, by in seen.loads.items()}

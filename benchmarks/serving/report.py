@@ -29,17 +29,29 @@ def markdown(found: Mapping[str, Any]) -> str:
     """The whole page."""
     lines = ["# Speed of serving", "", f"`make bench-serving`; {found['machine']}.", ""]
     if "by_connections" in found:
-        lines += [*_table(found), "", *_limit(found), "", *_ratios(found), ""]
+        lines += [
+            f"Measured on {found['dates']['comparison']}.",
+            "",
+            *_table(found),
+            "",
+            *_limit(found),
+            "",
+            *_ratios(found),
+            "",
+        ]
     for name, section in (("overload", _overload), ("instrumentation", _instrumentation), ("growth", _growth)):
         if name in found:
-            lines += [*section(found[name]), ""]
+            lines += [f"Measured on {found['dates'][name]}.", "", *section(found[name]), ""]
     return "\n".join(lines)
 
 
 def _table(found: Mapping[str, Any]) -> Iterator[str]:
     detail = found["by_connections"]
     columns = sorted({int(n) for by in detail.values() for n in by})
-    yield "Requests/s, and p50/p99 in ms, by connections (medians; the spread is in results.json):"
+    yield (
+        "Requests/s, and p50/p99 in ms, by connections; medians of turns (the spread is in results.json). All systems "
+        f"ran at once; together they took {found['facts']['idle_share']:.1%} of the machine while nobody asked."
+    )
     yield ""
     yield "| | " + " | ".join(str(n) for n in columns) + " |"
     yield "|---|" + "---|" * len(columns)

@@ -112,6 +112,26 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+async def test_who_comes_in_the_turn_after_a_crowd_goes_along_and_who_is_alone_waits_for_nobody() -> None:
+    slow = Slow()
+    together = Coalescer[int, int](slow, most=4)
+    tasks = [asyncio.create_task(together(n)) for n in (0, 1)]
+    await asyncio.sleep(0)  # both have asked
+    tasks.append(asyncio.create_task(together(2)))
+    await turns()
+    assert slow.rounds == [[0, 1, 2]]
+    tasks.append(asyncio.create_task(together(3)))
+    for _ in range(3):  # one turn to ask, one that brings nobody, one to begin
+        await asyncio.sleep(0)
+    assert slow.rounds[1:] == [[3]]
+    tasks += [asyncio.create_task(together(n)) for n in range(4, 9)]
+    await turns()
+    assert slow.rounds[2:] == [[4, 5, 6, 7], [8]]
+    for place in range(4):
+        slow.end(place)
+    assert await asyncio.gather(*tasks) == [2 * n for n in range(9)]
+
+
 async def test_while_a_round_runs_others_gather_until_it_ends_or_a_round_is_full() -> None:
     slow = Slow()
     together = Coalescer[int, int](slow, most=3, partial=1, rounds=2)
