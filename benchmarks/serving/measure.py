@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -26,6 +27,9 @@ HEADLINE = 32
 TUNED_AT = (32, 128)
 #: Seconds of a turn of one system among the others, and of load before it: batches and clients find their step.
 TURN, SETTLING = 3.0, 1.0
+#: A server is at rest that takes less than this share of a core, as it is looked at so many seconds apart; nobody is
+#: waited for longer than that.
+QUIET, LOOK, LONGEST_REST = 0.1, 0.25, 10.0
 #: (rows of a batch, XLA) of the model alone; the best counts.
 LOOPS = ((8, False), (32, False), (32, True))
 
@@ -88,9 +92,10 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
         servers["http"] = stack.enter_context(bench.running(bare())), BODY
         for server, body in servers.values():
             wrk(server.url, 8, 2, bench.shop.users, body)  # the first requests of a server are slow
+        seen.facts["turns"] = plan.repeats * max(1, round(plan.seconds / TURN))
         seen.facts["idle_share"] = round(_idle([server for server, _ in servers.values()]), 4)
         for connections in plan.connections:
-            for turn in range(max(1, round(plan.seconds / TURN))):
+            for turn in range(seen.facts["turns"] // plan.repeats):
                 for name, (server, body) in list(servers.items())[:: -1 if turn % 2 else 1]:
                     wrk(server.url, connections, SETTLING, bench.shop.users, body)
                     before = cpu_seconds(server.pid)
@@ -99,11 +104,21 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
                     if name == "warm" and connections == HEADLINE:
                         spent = cpu_seconds(server.pid) - before
                         seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
+                    _rest(server)
         seen.facts |= {
             "ready_seconds": round(warm.ready_seconds, 1),
             "resident_mib_per_worker": round(largest_mib(warm.pid)),
             "redis_bytes_per_user": round(bench.bytes_per_user()),
         }
+
+
+def _rest(server: Running) -> None:
+    """Wait until a server has done what its clients, who have gone, had asked for: it would be in the next one's way."""
+    until = time.monotonic() + LONGEST_REST
+    spent = -math.inf
+    while (now := cpu_seconds(server.pid)) - spent > QUIET * LOOK and time.monotonic() < until:
+        spent = now
+        time.sleep(LOOK)
 
 
 def _idle(servers: Sequence[Running]) -> float:
