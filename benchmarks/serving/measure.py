@@ -113,7 +113,7 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
 
 
 def _rest(server: Running) -> None:
-    """Wait until a server has done what its clients, who have gone, had asked for: it would be in the next one's way."""
+    """Wait until a server has done what its clients had asked for, who have gone: it would be in the next one's way."""
     until = time.monotonic() + LONGEST_REST
     spent = -math.inf
     while (now := cpu_seconds(server.pid)) - spent > QUIET * LOOK and time.monotonic() < until:
