@@ -27,6 +27,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 #: has arrived, and its ``answer`` takes status, headers and body, and writes all three at once. Under any other server
 #: the messages of ASGI say the same.
 WHOLE = "foretell.whole"
+#: In the scope of a request: what ends its work when nobody waits for the answer any more, and that this has come true.
+ABANDON, ABANDONED = "foretell.abandon", "foretell.abandoned"
 #: Says that the connection ends with this answer.
 CLOSE = (b"connection", b"close")
 
@@ -90,6 +92,8 @@ class Direct:
         scope[ARRIVED] = time.perf_counter()
         scope["route"] = self._route
         scope[REQUEST_ID] = request_id = request_id_of(scope["headers"])
+        if (task := asyncio.current_task()) is not None:
+            scope[ABANDON] = task.cancel
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         self._metrics.in_flight.inc()
         status = CLIENT_CLOSED  # until there is an answer
@@ -98,6 +102,10 @@ class Direct:
             status = response.status_code
             await self._send(scope, response, send)
         except ClientDisconnect:
+            log.debug("client_disconnected")
+        except asyncio.CancelledError:
+            if ABANDONED not in scope:
+                raise
             log.debug("client_disconnected")
         finally:
             self._metrics.in_flight.dec()

@@ -7,12 +7,12 @@ import asyncio
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.direct import CLOSE, WHOLE, Headers
+from app.direct import ABANDON, ABANDONED, CLOSE, WHOLE, Headers
 from app.door import PATH, Door
 from app.health import Health
 from foretell.glance import glance
@@ -45,10 +45,14 @@ class Protocol(HttpToolsProtocol):
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Wait no longer, and let nobody wait for what would be computed for a client who has gone."""
         self._headers_came()
         self._rest_came()
         super().connection_lost(exc)
+        scope = {} if self.cycle is None or self.cycle.response_complete else cast(dict[str, Any], self.cycle.scope)
+        if (abandon := scope.get(ABANDON)) is not None:
+            scope[ABANDONED] = True
+            abandon()
 
     def data_received(self, data: bytes) -> None:
         """Some bytes: a whole prediction, or whatever the parser makes of them."""

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
 
-from app.direct import CLOSE, WHOLE
+from app.direct import CLOSE, WHOLE, Direct
+from app.metrics import Metrics
+from app.settings import Settings
 from foretell import protocol
 from foretell.protocol import Protocol
 
@@ -100,6 +104,30 @@ async def test_a_body_that_came_with_its_headers_is_there_at_once_and_another_is
         await asyncio.wait_for(waits.wait(), 30)
         writer.write(asked[-3:])
         assert (await read(reader))[1] == b"-late"
+
+
+async def test_what_a_client_does_not_wait_for_any_more_is_not_computed(caplog: pytest.LogCaptureFixture) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def endless(_: Request) -> Response:
+        asked.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            left.set()
+        return Response()
+
+    metrics = Metrics()
+    async with connected(Direct("/predict", endless, Settings(), metrics)) as (_, writer, server):
+        writer.write(request("hello"))
+        await asyncio.wait_for(asked.wait(), 30)
+        (task,) = server.server_state.tasks
+        writer.close()
+        await asyncio.wait_for(left.wait(), 30)
+        await asyncio.wait_for(task, 30)  # it ends as if nothing had happened
+    labels = {"route": "/predict", "method": "POST", "status": "499"}
+    assert metrics.registry.get_sample_value("foretell_http_requests_total", labels) == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 BIG = "0123456789" * 20_000  # three times what uvicorn lets pile up before it stops to read
