@@ -108,7 +108,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {WHOLE: whole}
 
     def _parse(self, data: bytes) -> None:
-        """Those before the end of the headers are counted, but for the piece in which a request on a kept
+        """Bytes for the parser. Those before the end of the headers are counted, but for the piece in which a request on a kept
         connection begins: a part of it may belong to the body before."""
         waited = self._header_timer
         super().data_received(data)
