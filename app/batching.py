@@ -124,6 +124,11 @@ class Batcher(Generic[Job, Result]):
         self._waits = metrics.queue_wait.labels(op)
         self.time = BatchTime()
 
+    @property
+    def waits(self) -> bool:
+        """Whether a batch waits for company."""
+        return self._company is not None
+
     async def submit(self, job: Job, *, deadline: float) -> Result:
         """The result of one job.
 

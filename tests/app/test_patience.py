@@ -83,20 +83,21 @@ async def asks_twice(doubler: Batcher[int, int], job: int, again: asyncio.Event)
 
 
 async def test_those_who_were_answered_together_and_ask_again_are_computed_together(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    executor: ThreadPoolExecutor,
 ) -> None:
-    """The first of them comes at once, the others when the batcher looks for them; till then nobody is inside."""
-    model, at_once, later, sleep = Model(), asyncio.Event(), asyncio.Event(), asyncio.sleep
-
-    async def they_come(seconds: float) -> None:
-        later.set()
-        await sleep(seconds)
-
-    monkeypatch.setattr("app.batching.asyncio.sleep", they_come)
+    """The first of them comes at once, the others when the batcher waits for them; till then nobody is inside."""
+    model, at_once, later = Model(), asyncio.Event(), asyncio.Event()
     doubler = patient(model, executor, FOREVER)
+
+    async def they_come() -> None:
+        while not doubler.waits:  # noqa: ASYNC110 - who is waited for is not told so
+            await asyncio.sleep(0)
+        later.set()
+
     at_once.set()
     clients = [asks_twice(doubler, job, at_once if job == 1 else later) for job in (1, 2, 3, 4)]
-    assert await asyncio.wait_for(asyncio.gather(*clients), 30) == [20, 40, 60, 80]
+    found = await asyncio.wait_for(asyncio.gather(*clients, they_come()), 30)
+    assert found == [20, 40, 60, 80, None]
     assert [sorted(batch) for batch in model.batches] == [[1, 2, 3, 4], [10, 20, 30, 40]]
 
 
@@ -126,26 +127,29 @@ async def test_for_those_who_wait_a_batch_takes_from_the_end_of_the_one_before(
 
 
 async def test_after_waiting_in_vain_the_batcher_rests_longer_and_longer_until_they_come(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    executor: ThreadPoolExecutor,
 ) -> None:
     """One batch, then three, then seven are computed without waiting."""
-    model, looked, place, sleep = Model(), set[int](), 0, asyncio.sleep
-
-    async def look(seconds: float) -> None:
-        looked.add(place)
-        if place == 14:
-            ready.set()
-        await sleep(seconds)
-
-    monkeypatch.setattr("app.batching.asyncio.sleep", look)
+    model, waited, place = Model(), set[int](), 0
     doubler, ready = patient(model, executor, 0.05), asyncio.Event()
+
+    async def look() -> None:
+        while True:
+            if doubler.waits:
+                waited.add(place)
+                if place == 14:
+                    ready.set()
+            await asyncio.sleep(0)
+
+    looks = asyncio.create_task(look())
     others = [asyncio.create_task(prepared(doubler, job, ready)) for job in (2, 3, 4)]
-    await sleep(0)
+    await asyncio.sleep(0)
     with doubler.admitted(FOREVER):
         for place in range(14):  # noqa: B007 - look reads it
             await doubler.submit(1, deadline=FOREVER)
-        assert (looked, doubler.resting) == ({0, 2, 6}, 0)
+        assert (waited, doubler.resting) == ({0, 2, 6}, 0)
         place = 14
         assert await asyncio.gather(doubler.submit(1, deadline=FOREVER), *others) == [2, 4, 6, 8]
+    looks.cancel()
     assert model.batches[-1] == [1, 2, 3, 4]
     assert doubler.resting == 0
