@@ -108,8 +108,8 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {WHOLE: whole}
 
     def _parse(self, data: bytes) -> None:
-        """Bytes for the parser. Those before the end of the headers are counted, but for the piece in which a request on
-        a kept connection begins: a part of it may belong to the body before."""
+        """Bytes for the parser. Those before the end of the headers are counted, but for the piece in which a request
+        on a kept connection begins: a part of it may belong to the body before."""
         waited = self._header_timer
         super().data_received(data)
         # Most requests come in one piece. Only for what this one leaves open is there a clock.
