@@ -92,10 +92,13 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
         servers["http"] = stack.enter_context(bench.running(bare())), BODY
         for server, body in servers.values():
             wrk(server.url, 8, 2, bench.shop.users, body)  # the first requests of a server are slow
-        seen.facts["turns"] = plan.repeats * max(1, round(plan.seconds / TURN))
-        seen.facts["idle_share"] = round(_idle([server for server, _ in servers.values()]), 4)
+        turns, idle = max(1, round(plan.seconds / TURN)), _idle([server for server, _ in servers.values()])
+        seen.facts["method"] = (
+            f"medians of {plan.repeats * turns} turns; all systems ran at once, and took {idle:.1%} of the machine "
+            "together while nobody asked"
+        )
         for connections in plan.connections:
-            for turn in range(seen.facts["turns"] // plan.repeats):
+            for turn in range(turns):
                 for name, (server, body) in list(servers.items())[:: -1 if turn % 2 else 1]:
                     wrk(server.url, connections, SETTLING, bench.shop.users, body)
                     before = cpu_seconds(server.pid)

@@ -156,13 +156,13 @@ class _Load:
 
 
 def offer(url: str, rate: float, seconds: float, users: int, body: str = BODY) -> Answers:
-    """Offer ``rate`` requests a second for so long, whatever becomes of them."""
+    """Offer ``rate`` requests a second for so long, whatever becomes of them: each that was due has left."""
     where = urlsplit(url)
     requests = [_request(where.netloc, where.path, body % user) for user in range(users)]
     load = _Load(where.hostname or "", where.port or 80, seconds)
-    while (now := load.now) < seconds:
-        while (offered := load.answers.offered) < now * rate:
-            load.send(requests[offered % users], offered / rate)
+    while (offered := load.answers.offered) < int(seconds * rate):
+        for due in range(offered, min(int(load.now * rate) + 1, int(seconds * rate))):
+            load.send(requests[due % users], due / rate)
         time.sleep(TICK)
         load.receive()
     until = load.now + PATIENCE
