@@ -15,6 +15,7 @@ from app.history import History, UserRecord
 from app.metrics import Metrics
 from app.model import Model
 from app.pseudonyms import Alias, same
+from app.redis import Unbroken
 from app.schemas import PredictRequest
 from app.states import CachedState, Lookup, States
 from models.encode import Event, encode_history, encode_profile, state_events, to_history
@@ -79,6 +80,7 @@ class Visitors:
         self._metrics = metrics
         self._contract = model.artifact.contract
         self._vocabulary = model.artifact.vocabulary
+        self._unbroken = Unbroken()
 
     async def load(self, request: PredictRequest, now: float, deadline: float, degraded: Degraded) -> Visitor:
         """The visitor of a request at the time ``now``.
@@ -98,13 +100,19 @@ class Visitors:
         if cached is not None and not request.explain:
             return cached
         try:
-            record = await self._read(user_id, deadline)
+            return await self._unbroken(self._compute(user_id, lookup, now, deadline, degraded))
         except HistoryUnavailable:
             if cached is not None:  # enough to predict, not to explain
                 return cached
             degraded.add("history")
             return replace(await self._encode(NOBODY, "computed", now, deadline), events=None)
-        visitor = await self._encode(record, "computed", now, deadline)
+
+    async def _compute(
+        self, user_id: str, lookup: Lookup | None, now: float, deadline: float, degraded: Degraded
+    ) -> Visitor:
+        """The visitor as of their history, remembered. It runs to its end when the client has gone: one who has less
+        patience than this takes would else find nothing cached, however often they come back."""
+        visitor = await self._encode(await self._read(user_id, deadline), "computed", now, deadline)
         # A user without events costs no encoding; and were they remembered, a history loaded past POST /events would go
         # unnoticed until the state expires.
         if lookup is not None and visitor.length:

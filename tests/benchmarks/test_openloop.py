@@ -55,7 +55,7 @@ def test_each_request_leaves_once_and_its_fate_is_known(url: str) -> None:
     assert (answers.rate(200), answers.rate(503)) == (100.0, 50.0)
     assert sorted(row[0] for row in answers.rows) == [n / 200 for n in range(100)]  # by when they were due
     assert all(row[1] > 0 for row in answers.rows)
-    assert 25 <= Moody.connections <= 100  # kept where they were not closed
+    assert 25 <= Moody.connections < 100  # kept where they were not closed
 
 
 def test_where_nobody_listens_all_is_lost(unused_tcp_port: int) -> None:
