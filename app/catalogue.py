@@ -109,10 +109,14 @@ class Catalogue:
         name, content = self._newcomers.at(item)
         return name, content.title
 
-    def written(self, item: int) -> bytes:
-        """The same as members of a JSON object, see :func:`app.written.label_members`."""
+    def written(self, items: Iterable[int]) -> list[bytes]:
+        """The same of several, as members of JSON objects, see :func:`app.written.label_members`."""
+        kept = self._columns.labels
+        return [kept[item] if item in kept else self._write(item) for item in items]
+
+    def _write(self, item: int) -> bytes:
         if item < len(self._vocabulary):
-            return self._columns.written(item, self._vocabulary.item_name(item))
+            return self._columns.write(item, self._vocabulary.item_name(item))
         return label_members(*self.label(item))
 
     def allowed(

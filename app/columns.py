@@ -36,6 +36,7 @@ class Columns:
 
     Attributes:
         described: whether any item is.
+        labels: what :meth:`write` has written, by internal id, as long as it holds.
     """
 
     def __init__(self, known: int, seats: int = 0) -> None:
@@ -48,7 +49,7 @@ class Columns:
         self._codes: dict[str, int] = {}  # of category names, from 1; 0 is none
         self._categories = np.zeros((1, size), np.int32)  # [levels, V]
         self._selections: dict[tuple[frozenset[str], float | None, float | None], Selection] = {}
-        self._labels: dict[int, bytes] = {}
+        self.labels: dict[int, bytes] = {}
 
     def put(self, item: int, content: ItemContent) -> None:
         """Describe an item, by internal id."""
@@ -57,7 +58,7 @@ class Columns:
             self.described = True
             self._available[:] = False
         self._titles[item] = content.title
-        self._labels.pop(item, None)
+        self.labels.pop(item, None)
         self._price[item] = np.nan if content.price is None else content.price
         self._available[item] = content.available
         missing = len(content.categories) - len(self._categories)
@@ -76,14 +77,11 @@ class Columns:
         """The title of an internal id; None where there is none."""
         return self._titles[item]
 
-    def written(self, item: int, name: str) -> bytes:
-        """An internal id whose external one is ``name``, as :func:`app.written.label_members` has it; kept until it
-        changes."""
-        if (kept := self._labels.get(item)) is not None:
-            return kept
-        if len(self._labels) >= KEPT_LABELS:
-            self._labels.clear()
-        written = self._labels[item] = label_members(name, self._titles[item])
+    def write(self, item: int, name: str) -> bytes:
+        """An internal id whose external one is ``name``, as :func:`app.written.label_members` has it."""
+        if len(self.labels) >= KEPT_LABELS:
+            self.labels.clear()
+        written = self.labels[item] = label_members(name, self._titles[item])
         return written
 
     def allowed(

@@ -26,8 +26,8 @@ class Offer(Protocol):
         """External id and title of such an internal id."""
         ...
 
-    def written(self, item: int) -> bytes:
-        """The same as members of a JSON object, see :func:`app.written.label_members`."""
+    def written(self, items: Iterable[int]) -> list[bytes]:
+        """The same of several, as members of JSON objects, see :func:`app.written.label_members`."""
         ...
 
     def allowed(

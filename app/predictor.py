@@ -247,7 +247,7 @@ class Predictor:
     def _members(self, items: Ids, named: Named) -> list[bytes]:
         """n internal ids, those of the request's newcomers included, as members of JSON objects."""
         if not named.newcomers:
-            return list(map(self._offer.written, items.tolist()))
+            return self._offer.written(items.tolist())
         return [label_members(*label) for label in self._labels(items, named)]
 
     def _labels(self, items: Ids, named: Named) -> list[tuple[str, str | None]]:

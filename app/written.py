@@ -44,7 +44,7 @@ class Lists:
         self, items: Sequence[bytes], outcomes: NDArray[np.float32], explained: Iterable[Explained] = ()
     ) -> orjson.Fragment:
         """A list of n predictions; ``items`` as of :func:`item_members`."""
-        rows = zip(items, *map(_numbers, outcomes), _texts(explained, len(items)), strict=True)
+        rows = zip(items, *_columns(outcomes), _texts(explained, len(items)), strict=True)
         return _list([self._prediction % row for row in rows])
 
     def recommendations(
@@ -58,7 +58,7 @@ class Lists:
         """A list of n recommendations, best first; ``items`` as of :func:`label_members`, ``scores`` [n]."""
         n = len(items)
         ranks, reasons, texts = range(1, n + 1), [reason.encode()] * n, _texts(explained, n)
-        rows = zip(ranks, items, _numbers(scores), *map(_numbers, outcomes), reasons, texts, strict=True)
+        rows = zip(ranks, items, *_columns(scores[None]), *_columns(outcomes), reasons, texts, strict=True)
         return _list([self._recommendation % row for row in rows])
 
 
@@ -68,9 +68,12 @@ def _places(names: Iterable[str]) -> bytes:
     return b"{%b}" % b",".join(members)
 
 
-def _numbers(column: NDArray[Any]) -> list[bytes]:
-    """Numbers [n] as JSON writes them."""
-    return orjson.dumps(column, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(column) else []
+def _columns(numbers: NDArray[Any]) -> list[list[bytes]]:
+    """Numbers [c, n] as JSON writes them: c lists of n."""
+    if not numbers.size:
+        return [[] for _ in numbers]
+    written = orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)
+    return [column.split(b",") for column in written[2:-2].split(b"],[")]
 
 
 def _texts(explained: Iterable[Explained], n: int) -> list[bytes]:

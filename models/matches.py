@@ -20,6 +20,8 @@ Tensor = Any
 
 #: Half-lives, in hours, of the fading counts.
 HALF_LIVES = (1.0, 24.0, 168.0, 672.0)
+#: A category that no event has.
+NOWHERE = -1
 
 
 def pack_tail(items: Tensor, types: Tensor, ages: Tensor, exposures: Tensor | int = 0) -> Tensor:
@@ -43,6 +45,12 @@ def match_width(behaviours: int, levels: int, exposed: bool = False) -> int:
 def fading(ages: Tensor) -> list[Tensor]:
     """How much events of these ages (hours, any shape) count: all alike, then by each half-life."""
     return [tf.ones_like(ages), *(tf.exp(ages * (-log(2) / half_life)) for half_life in HALF_LIVES)]
+
+
+def log_counts(counts: Tensor) -> Tensor:
+    """log(1 + counts), as which counts are features; to 1e-7. ``log1p`` takes several times as long, and is better only
+    for counts of next to nothing."""
+    return tf.math.log(1.0 + counts)
 
 
 def match_catalogue(
@@ -78,12 +86,12 @@ def match_catalogue(
         counts = tf.math.unsorted_segment_sum(onehot, key, size)  # [size, (1 + H) * T]
         recent = tf.maximum(tf.math.unsorted_segment_max(nearness, key, size), 0.0)  # [size]
         real = tf.cast((own >= FIRST) | (level == 0), tf.float32)[:, None]
-        parts += [tf.math.log1p(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
-    total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
+        parts += [log_counts(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
+    total = log_counts(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
     if exposures is not None:
         told = tf.stack(shown_and_told(exposures)) * seen  # [2, L]
         faded = tf.concat([tf.reduce_sum(told * weight, axis=-1) for weight in weights], axis=0)
-        total = tf.concat([total, tf.math.log1p(faded)], axis=0)
+        total = tf.concat([total, log_counts(faded)], axis=0)
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
@@ -126,40 +134,56 @@ def match_parts(
         behaviours: number of event types T.
         exposures: of each event [B, L] (contract.EXPOSURES); None where the model does not know of such.
 
-    For the item itself and for each category level: log1p of the number of visible events on it, by type, whole and
-    fading (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then log1p of all visible events by type,
-    of what was shown before them, and of those of which that is known, whole and fading; they are the same for all
-    candidates of one moment.
+    For the item itself and for each category level: log(1 + n) of the n visible events on it, by type, whole and fading
+    (H half-lives), and 1 / (1 + events since the last one), 0 if none. Then the same logarithm of all visible events by
+    type, of what was shown before them, and of those of which that is known, whole and fading; they are the same for
+    all candidates of one moment.
     """
     onehot = tf.one_hot(types - FIRST, behaviours)  # [B, L, T]
-    length = tf.shape(items)[1]
-    slots = tf.range(length)
+    slots = tf.range(tf.shape(items)[1])
     newest = tf.reduce_max(tf.where(visible, slots, -1), axis=-1, keepdims=True)  # [B, D, 1]
     nearness = 1.0 / (1.0 + tf.cast(tf.maximum(newest - slots, 0), tf.float32))  # [B, D, L]
-    past = tf.gather(categories, items)  # [B, L, levels]
-    own = tf.gather(categories, candidates)  # [B, D, levels]
-    same = [items[:, None, :] == candidates[:, :, None]]
-    for level in range(categories.shape[1]):
-        known = own[:, :, None, level] >= FIRST
-        same.append((past[:, None, :, level] == own[:, :, None, level]) & known)
     shown = tf.cast(visible, tf.float32)  # [B, D or 1, L]
     weights = [shown * weight for weight in fading(ages)]  # [B, D or 1, L] each
-    one_moment = ages.shape[1] == 1 and visible.shape[1] == 1
-    if one_moment:  # as in serving: events are weighed once, not for each candidate
+    keys = [(items, candidates)]
+    past, own = (tf.gather(categories, ids) for ids in (items, candidates))  # [B, L or D, levels]
+    own = tf.where(own >= FIRST, own, NOWHERE)
+    keys += [(past[..., level], own[..., level]) for level in range(categories.shape[1])]
+    if ages.shape[1] == 1 and visible.shape[1] == 1:  # as in serving
         weighed = tf.concat([weight[:, 0, :, None] * onehot for weight in weights], axis=-1)  # [B, L, (1 + H) * T]
-
-    def counts(seen: Tensor) -> Tensor:
-        """log1p of the counts [B, D, (1 + H) * T] of the events ``seen`` [B, D, L]."""
-        if one_moment:
-            return tf.math.log1p(tf.matmul(seen, weighed))
-        return tf.math.log1p(tf.concat([tf.matmul(seen * weight, onehot) for weight in weights], axis=-1))
-
-    parts = []
-    for match in same:
-        seen = tf.cast(match, tf.float32)  # [B, D, L]
-        parts += [counts(seen), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
-    totals = [counts(tf.ones_like(shown))]
+        parts = [moment_matches(*key, weighed, visible[:, 0], nearness[:, 0]) for key in keys]
+        totals = [log_counts(tf.reduce_sum(weighed, axis=1, keepdims=True))]
+    else:
+        parts = []
+        for past, own in keys:
+            seen = tf.cast(past[:, None] == own[..., None], tf.float32)  # [B, D, L]
+            parts += [counts(seen, weights, onehot), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
+        totals = [counts(tf.ones_like(shown), weights, onehot)]
     if exposures is not None:
         told = tf.stack(shown_and_told(exposures), axis=-1)  # [B, L, 2]
-        totals.append(tf.math.log1p(tf.concat([tf.matmul(weight, told) for weight in weights], axis=-1)))
+        totals.append(counts(tf.ones_like(shown), weights, told))
     return tf.concat(parts, axis=-1), tf.concat(totals, axis=-1)
+
+
+def counts(seen: Tensor, weights: Sequence[Tensor], kinds: Tensor) -> Tensor:
+    """:func:`log_counts` of the events of each kind that are ``seen`` [B, D, L], by each of the ``weights`` [B, D or 1,
+    L], beside each other, [B, D, weights * T]; ``kinds`` [B, L, T] says what each event is."""
+    return log_counts(tf.concat([tf.matmul(seen * weight, kinds) for weight in weights], axis=-1))
+
+
+def moment_matches(past: Tensor, own: Tensor, weighed: Tensor, visible: Tensor, nearness: Tensor) -> Tensor:
+    """What matches each candidate in one moment for all: :func:`log_counts` of the events, and how near the last of
+    them is, [B, D, C + 1].
+
+    Candidates that match the same events have the same of both. So it is reckoned for each event and those like it, and
+    a candidate takes that of the last event it matches: there are fewer events than candidates.
+
+    Args:
+        past, own: the item or category of each event [B, L] and of each candidate [B, D].
+        weighed: what each event counts [B, L, C]; ``visible`` bool and ``nearness`` [B, L].
+    """
+    alike = tf.cast(past[:, :, None] == past[:, None, :], tf.float32)  # [B, L, L]
+    matches = tf.concat([log_counts(tf.matmul(alike, weighed)), nearness[..., None]], axis=-1)
+    matches = tf.pad(matches, [[0, 0], [1, 0], [0, 0]])  # [B, 1 + L, C + 1]; the first is for who matches nothing
+    last = tf.where((past[:, None] == own[..., None]) & visible[:, None], 1 + tf.range(tf.shape(past)[1]), 0)
+    return tf.gather(matches, tf.reduce_max(last, axis=-1), batch_dims=1)

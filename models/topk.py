@@ -51,8 +51,18 @@ def best_in_blocks(scores: Tensor, k: int, size: int) -> tuple[Tensor, Tensor]:
     count = tf.maximum(-(-places // size), k)
     padded = tf.pad(scores, [[0, count * size - places], [0, 0]], constant_values=-inf)
     blocks = tf.reduce_max(tf.reshape(padded, [count, size, rows]), axis=1)
-    chosen = tf.math.top_k(tf.transpose(blocks), k).indices
-    chosen = tf.sort(chosen, axis=-1)  # in their order, so that of equal scores the first still comes first
-    inside = tf.reshape(chosen[:, :, None] * size + tf.range(size), [rows, k * size])
-    best = tf.math.top_k(tf.gather(tf.reshape(padded, [-1]), inside * rows + tf.range(rows)[:, None]), k)
+    chosen = tf.math.top_k(tf.transpose(blocks), k)
+    first = rising(chosen.indices, k)  # in their order, so that of equal scores the first still comes first
+    inside = tf.reshape(first[:, :, None] * size + tf.range(size), [rows, k * size])
+    found = tf.gather(tf.reshape(padded, [-1]), inside * rows + tf.range(rows)[:, None])
+    # k blocks have a place that is no worse than the worst of these: the selection is faster with what is worse away.
+    worst = tf.reduce_min(chosen.values, axis=-1, keepdims=True)
+    best = tf.math.top_k(tf.where(found >= worst, found, -inf), k)
     return best.values, tf.gather(inside, best.indices, batch_dims=1)
+
+
+def rising(numbers: Tensor, k: int) -> Tensor:
+    """Rows of k different whole numbers [B, k] from small to large. By counting, which takes one instruction for many
+    where a sort takes them one after the other."""
+    rank = tf.reduce_sum(tf.cast(numbers[:, :, None] < numbers[:, None, :], tf.int32), axis=1)  # [B, k]
+    return tf.reduce_sum(tf.where(rank[:, :, None] == tf.range(k), numbers[:, :, None], 0), axis=1)

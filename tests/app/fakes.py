@@ -351,9 +351,9 @@ class FakeCatalogue:
         name = VOCABULARY.item_name(item)
         return name, self.contents[name].title
 
-    def written(self, item: int) -> bytes:
+    def written(self, items: Iterable[int]) -> list[bytes]:
         """See :class:`app.offer.Offer`."""
-        return label_members(*self.label(item))
+        return [label_members(*self.label(item)) for item in items]
 
     def allowed(
         self,
