@@ -12,14 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.batching import everyone
+from app.runtime.batches import Compiled, Tensors, longer
 from app.runtime.compiled import in_turns
 from app.runtime.sizes import Sizes, for_answers, for_histories
 from models.contract import PAD, Contract, TensorSpec
 from models.encode import Arrays
 from models.matches import unpack_tail
 from models.topk import by_vector, top_k
-
-Tensors = dict[str, Any]
 
 
 class Functions:
@@ -64,12 +63,10 @@ class Functions:
         self._inputs = {name: signature.inputs for name, signature in contract.signatures().items()}
         self._xla = xla
         self._indexed = indexed
-        self._shared: dict[int, tuple[NDArray[np.bool_], Any]] = {}
-        hot = ("encode", "query") if indexed else ("encode",)
-        self._hot = {name: self._compiled(name, self._signatures[name]) for name in hot} if xla else {}
+        hot = (("encode", "query") if indexed else ("encode",)) if xla else ()
+        self._hot = {name: self._compiled(name, self._signatures[name]) for name in hot}
         best = partial(self._recommend, self._candidates)
-        self._whole = xla and not indexed  # whether `recommend` is what is asked all the time, and so compiled
-        self._few = self._compiled("retrieve", best) if self._whole else self._traced("retrieve", best)
+        self._few = self._compiled("retrieve", best) if xla and not indexed else self._traced("retrieve", best)
         self._all = self._traced("retrieve", partial(self._recommend, contract.retrieval_size))
         if indexed:
             pairs = TensorSpec("float32", (None, None))
@@ -88,7 +85,7 @@ class Functions:
     def __call__(self, name: str, arrays: Arrays) -> Arrays:
         """The outputs of a signature for a batch."""
         if name in self._hot:
-            return self._sized(name, self._hot[name], self._cast(name, arrays))
+            return self._hot[name](arrays)
         return _run(self._signatures[name], self._cast(name, arrays))
 
     def recommend(self, arrays: Arrays, count: int) -> Arrays:
@@ -97,11 +94,7 @@ class Functions:
         Returns ``items`` and ``scores`` [B, C], best first, -inf for what is not allowed, and ``score``'s outputs of
         the same items.
         """
-        if count > self._candidates:
-            return _run(self._all, self._cast("retrieve", arrays))
-        if not self._whole:
-            return _run(self._few, self._cast("retrieve", arrays))
-        return self._sized("retrieve", self._few, self._cast("retrieve", arrays))
+        return (self._few if count <= self._candidates else self._all)(arrays)
 
     def most(self, name: str) -> int:
         """Most rows of a batch for a signature."""
@@ -121,8 +114,8 @@ class Functions:
         Beside them are ``score``'s other inputs, the ``query`` [B, width], and what the history adds to each candidate,
         ``bonus`` [B, C]. PAD is no candidate; C is at least :meth:`reach`.
         """
-        function, inputs = self._best_of[self.reach(count)], self._cast("best_of", arrays)
-        return self._sized("best_of", function, inputs) if count <= self._candidates else _run(function, inputs)
+        function = self._best_of[self.reach(count)]
+        return self._sized(function, arrays) if self._xla and count <= self._candidates else function(arrays)
 
     def vectors(self, rows: int) -> NDArray[np.float32]:
         """The vectors of the first ids, [rows, width]."""
@@ -228,68 +221,29 @@ class Functions:
         items = tf.gather(candidates, best.indices, batch_dims=1)
         return {"items": items, "scores": best.values, **score(**scene, candidates=items)}
 
-    def _traced(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    def _traced(self, name: str, function: Callable[..., Tensors]) -> Callable[[Arrays], Arrays]:
         """One graph for all sizes of a batch, of a function with the inputs of a signature."""
         specs = {key: tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in self._inputs[name].items()}
         graph = tf.function(function, autograph=False).get_concrete_function(**specs)
-        return lambda **tensors: dict(graph(**tensors))
+        return lambda arrays: _run(graph, self._cast(name, arrays))
 
-    def _compiled(self, name: str, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
-        """A graph for each of the sizes of a batch, compiled when it is first run: in the warm-up.
-
-        TensorFlow numbers graphs as they are made, and looks compiled code up by that name too. So all are made here,
-        in one order; in which order a process compiles them depends on the others (:mod:`app.runtime.compiled`).
-        """
-        compiled = tf.function(function, jit_compile=True, autograph=False)
-        graphs = {rows: compiled.get_concrete_function(**self._specs(name, rows)) for rows in self._sizes_of(name)}
-        return lambda **tensors: dict(graphs[int(next(iter(tensors.values())).shape[0])](**tensors))
+    def _compiled(self, name: str, function: Callable[..., Tensors]) -> Compiled:
+        """A graph for each of the sizes of a batch."""
+        return Compiled(function, self._inputs[name], self._sizes_of(name), self._places)
 
     def _sizes_of(self, name: str) -> Sizes:
         return self._history_sizes if name == "encode" else self._sizes
-
-    def _specs(self, name: str, rows: int) -> Tensors:
-        """The inputs of a function for so many rows, all sizes known: a mask has a place for each item."""
-        shapes = {
-            key: [rows, *(self._places if n is None else n for n in spec.shape[1:])]
-            for key, spec in self._inputs[name].items()
-        }
-        return {key: tf.TensorSpec(shape, self._inputs[name][key].dtype, key) for key, shape in shapes.items()}
 
     def _cast(self, name: str, arrays: Arrays) -> Arrays:
         """The inputs of a signature, in its dtypes."""
         return {key: np.ascontiguousarray(arrays[key], spec.dtype) for key, spec in self._inputs[name].items()}
 
-    def _sized(self, name: str, function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
-        """The outputs for a batch, which is padded to the next size and cut again where sizes are compiled."""
+    def _sized(self, function: Callable[[Arrays], Arrays], arrays: Arrays) -> Arrays:
+        """The outputs for a batch, padded to the next size and cut again: a part of the function is compiled."""
         rows = len(next(iter(arrays.values())))
-        if not self._xla:
-            return _run(function, arrays)
-        size = self._sizes_of(name).above(rows)
-        tensors = {key: tf.constant(_longer(array, size)) for key, array in arrays.items() if key != "allowed"}
-        if "allowed" in arrays:
-            tensors["allowed"] = self._masks(arrays["allowed"], size)
-        return {key: tensor.numpy()[:rows] for key, tensor in function(**tensors).items()}
-
-    def _masks(self, allowed: NDArray[np.bool_], size: int) -> Any:
-        """Masks [B or 1, I] for so many rows: XLA has compiled one of its own for each.
-
-        Most requests share one, and it is large: the last of each size is kept.
-        """
-        if len(allowed) > 1:
-            return tf.constant(_longer(allowed, size))
-        kept = self._shared.get(size)
-        if kept is None or kept[0] is not allowed:
-            kept = self._shared[size] = allowed, tf.constant(np.broadcast_to(allowed, (size, self._places)))
-        return kept[1]
-
-
-def _longer(array: Any, rows: int) -> Any:
-    """An array with zeros (False) below, up to so many rows."""
-    if len(array) == rows:
-        return array
-    longer = np.zeros((rows, *array.shape[1:]), array.dtype)
-    longer[: len(array)] = array
-    return longer
+        size = self._sizes.above(rows)
+        outputs = function({key: longer(array, size) for key, array in arrays.items()})
+        return {key: array[:rows] for key, array in outputs.items()}
 
 
 def _run(function: Callable[..., Tensors], arrays: Arrays) -> Arrays:
