@@ -70,18 +70,21 @@ class Door:
         if self._origins and any(name == b"origin" for name, _ in headers):
             return None
         began = time.perf_counter()
-        if began >= self._shut_until:
-            try:
-                self.admit()
-            except Overloaded as error:
-                self._shut = _answer(error.detail, error.headers["Retry-After"])
-                self._shut_until = began + SHUT
-            except ForetellError:
-                return None
-            else:
-                return None
+        if began >= self._shut_until and not self._shuts(began):
+            return None
         self._metrics.answered(PATH, "POST", Overloaded.status, time.perf_counter() - began)
         return self._shut % request_id_of(headers).encode()
+
+    def _shuts(self, now: float) -> bool:
+        """Whether a prediction that came now would be refused, as those that come soon after it are."""
+        try:
+            self.admit()
+        except Overloaded as error:
+            self._shut, self._shut_until = _answer(error.detail, error.headers["Retry-After"]), now + SHUT
+            return True
+        except ForetellError:
+            return False
+        return False
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import cpu_seconds, largest_mib
+from benchmarks.serving.processes import awake, cpu_seconds, halt, largest_mib, resume
 from benchmarks.serving.servers import Running, get, post
 from benchmarks.serving.systems import System, bare, foretell
 from benchmarks.serving.wrk import BODY, BenchmarkError, Load, wrk
@@ -76,8 +75,8 @@ def measure(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[System]]) 
 
 
 def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[System]], seen: Seen) -> None:
-    """Foretell, its peers and bare HTTP, all running at once and loaded in short turns: what the machine's neighbours
-    do within a minute then befalls them all alike. Raises BenchmarkError."""
+    """Foretell, its peers and bare HTTP, all started at once and loaded in short turns: what the machine's neighbours
+    do within a minute then befalls them all alike. Who is not loaded stands still. Raises BenchmarkError."""
     bench.forget()
     with ExitStack() as stack:
         warm = stack.enter_context(bench.running(foretell()))
@@ -92,27 +91,36 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
         servers["http"] = stack.enter_context(bench.running(bare())), BODY
         for server, body in servers.values():
             wrk(server.url, 8, 2, bench.shop.users, body)  # the first requests of a server are slow
-        turns, idle = max(1, round(plan.seconds / TURN)), _idle([server for server, _ in servers.values()])
+            _rest(server)
+            stack.callback(resume, server.pid)  # before it is closed
+            halt(server.pid)
+        turns = max(1, round(plan.seconds / TURN))
         seen.facts["method"] = (
-            f"medians of {plan.repeats * turns} turns; all systems ran at once, and took {idle:.1%} of the machine "
-            "together while nobody asked"
+            f"medians of {plan.repeats * turns} turns; all systems were started at once, and stood still but for the "
+            "one whose turn it was"
         )
         for connections in plan.connections:
             for turn in range(turns):
                 for name, (server, body) in list(servers.items())[:: -1 if turn % 2 else 1]:
-                    wrk(server.url, connections, SETTLING, bench.shop.users, body)
-                    before = cpu_seconds(server.pid)
-                    load = wrk(server.url, connections, min(plan.seconds, TURN), bench.shop.users, body)
-                    seen.add(name, connections, load)
-                    if name == "warm" and connections == HEADLINE:
-                        spent = cpu_seconds(server.pid) - before
-                        seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
-                    _rest(server)
+                    with awake(server.pid):
+                        _turn(bench, plan, seen, name, server, body, connections)
         seen.facts |= {
             "ready_seconds": round(warm.ready_seconds, 1),
             "resident_mib_per_worker": round(largest_mib(warm.pid)),
             "redis_bytes_per_user": round(bench.bytes_per_user()),
         }
+
+
+def _turn(bench: Bench, plan: Plan, seen: Seen, name: str, server: Running, body: str, connections: int) -> None:
+    """One turn of one system, and what a request cost in it."""
+    wrk(server.url, connections, SETTLING, bench.shop.users, body)
+    before = cpu_seconds(server.pid)
+    load = wrk(server.url, connections, min(plan.seconds, TURN), bench.shop.users, body)
+    seen.add(name, connections, load)
+    if name == "warm" and connections == HEADLINE:
+        spent = cpu_seconds(server.pid) - before
+        seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
+    _rest(server)
 
 
 def _rest(server: Running) -> None:
@@ -122,13 +130,6 @@ def _rest(server: Running) -> None:
     while (now := cpu_seconds(server.pid)) - spent > QUIET * LOOK and time.monotonic() < until:
         spent = now
         time.sleep(LOOK)
-
-
-def _idle(servers: Sequence[Running]) -> float:
-    """The share of the machine that all of them take together while nobody asks."""
-    before = sum(cpu_seconds(server.pid) for server in servers)
-    time.sleep(TURN)
-    return (sum(cpu_seconds(server.pid) for server in servers) - before) / TURN / (os.cpu_count() or 1)
 
 
 def _cold(bench: Bench, plan: Plan, seen: Seen) -> None:

@@ -22,7 +22,7 @@ RECOVERY_SECONDS = 2.0
 
 def run(opened: EmbeddedStores, shop: Shop, plan: Plan) -> dict[str, Any]:
     """Goodput and latencies under overload, and how long until all is normal again: of ``repeats`` rounds that of the
-    middle in goodput, and the goodputs of all. Raises BenchmarkError."""
+    middle in goodput (of an even number the worse of the two), and the goodputs of all. Raises BenchmarkError."""
     board = bench(shop, opened)
     board.forget()
     with board.running(foretell()) as server:

@@ -1,8 +1,11 @@
-"""What processes cost, read from /proc: memory and processor time, children included."""
+"""What processes cost, read from /proc: memory and processor time, children included; and how they stand still."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,6 +21,32 @@ def tree(pid: int) -> list[int]:
     for parent in found:
         found += parents.get(parent, [])
     return found
+
+
+def halt(pid: int) -> None:
+    """Let a process and all below it stand still."""
+    _send(pid, signal.SIGSTOP)
+
+
+def resume(pid: int) -> None:
+    """Let a process that was halted, and all below it, run on."""
+    _send(pid, signal.SIGCONT)
+
+
+@contextmanager
+def awake(pid: int) -> Iterator[None]:
+    """Let a process that was halted, and all below it, run meanwhile."""
+    resume(pid)
+    try:
+        yield
+    finally:
+        halt(pid)
+
+
+def _send(pid: int, what: signal.Signals) -> None:
+    for one in tree(pid):
+        with suppress(ProcessLookupError):
+            os.kill(one, what)
 
 
 def cpu_seconds(pid: int) -> float:

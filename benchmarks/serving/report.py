@@ -91,9 +91,11 @@ def _ratios(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _overload(part: Mapping[str, Any]) -> Iterator[str]:
-    rounds = ", ".join(f"{goodput:.0%}" for goodput in part["goodputs"])
+    goodputs = part["goodputs"]
+    rounds = ", ".join(f"{goodput:.0%}" for goodput in goodputs)
+    which = "the middle one" if len(goodputs) % 2 else "the worse of the two in the middle"
     yield (
-        f"Overload, the middle one of {len(part['goodputs'])} rounds (goodput {rounds}): capacity "
+        f"Overload, {which} of {len(goodputs)} rounds (goodput {rounds}): capacity "
         f"{part['capacity_rps']:,.0f}/s, offered {part['offered_rps']:,.0f}/s. Goodput "
         f"{part['goodput']:.0%} of capacity; accepted p50/p99 {part['accepted_p50_ms']}/{part['accepted_p99_ms']} ms; "
         f"refused p50/p99 {part['refused_p50_ms']}/{part['refused_p99_ms']} ms; statuses {part['statuses']}; "
