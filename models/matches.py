@@ -20,7 +20,7 @@ Tensor = Any
 
 #: Half-lives, in hours, of the fading counts.
 HALF_LIVES = (1.0, 24.0, 168.0, 672.0)
-#: A category that no event has.
+#: In the place of an unknown category: no event has it.
 NOWHERE = -1
 
 
@@ -155,8 +155,8 @@ def match_parts(
         totals = [log_counts(tf.reduce_sum(weighed, axis=1, keepdims=True))]
     else:
         parts = []
-        for past, own in keys:
-            seen = tf.cast(past[:, None] == own[..., None], tf.float32)  # [B, D, L]
+        for of_events, of_candidates in keys:
+            seen = tf.cast(of_events[:, None] == of_candidates[..., None], tf.float32)  # [B, D, L]
             parts += [counts(seen, weights, onehot), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
         totals = [counts(tf.ones_like(shown), weights, onehot)]
     if exposures is not None:
