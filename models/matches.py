@@ -48,8 +48,8 @@ def fading(ages: Tensor) -> list[Tensor]:
 
 
 def log_counts(counts: Tensor) -> Tensor:
-    """log(1 + counts), as which counts are features; to 1e-7. ``log1p`` takes several times as long, and is better only
-    for counts of next to nothing."""
+    """log(1 + counts) to 1e-7, as which counts of each candidate are features. ``log1p`` takes several times as long,
+    and is better only for counts of next to nothing."""
     return tf.math.log(1.0 + counts)
 
 
@@ -87,11 +87,11 @@ def match_catalogue(
         recent = tf.maximum(tf.math.unsorted_segment_max(nearness, key, size), 0.0)  # [size]
         real = tf.cast((own >= FIRST) | (level == 0), tf.float32)[:, None]
         parts += [log_counts(tf.gather(counts, own)) * real, tf.gather(recent, own)[:, None] * real]
-    total = log_counts(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
+    total = tf.math.log1p(tf.reduce_sum(onehot, axis=0))  # [(1 + H) * T]
     if exposures is not None:
         told = tf.stack(shown_and_told(exposures)) * seen  # [2, L]
         faded = tf.concat([tf.reduce_sum(told * weight, axis=-1) for weight in weights], axis=0)
-        total = tf.concat([total, log_counts(faded)], axis=0)
+        total = tf.concat([total, tf.math.log1p(faded)], axis=0)
     return tf.concat([*parts, tf.tile(total[None], [known, 1])], axis=-1)
 
 
@@ -152,23 +152,24 @@ def match_parts(
     if ages.shape[1] == 1 and visible.shape[1] == 1:  # as in serving
         weighed = tf.concat([weight[:, 0, :, None] * onehot for weight in weights], axis=-1)  # [B, L, (1 + H) * T]
         parts = [moment_matches(*key, weighed, visible[:, 0], nearness[:, 0]) for key in keys]
-        totals = [log_counts(tf.reduce_sum(weighed, axis=1, keepdims=True))]
+        totals = [tf.reduce_sum(weighed, axis=1, keepdims=True)]
     else:
         parts = []
         for of_events, of_candidates in keys:
             seen = tf.cast(of_events[:, None] == of_candidates[..., None], tf.float32)  # [B, D, L]
-            parts += [counts(seen, weights, onehot), tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)]
+            last = tf.reduce_max(seen * shown * nearness, axis=-1, keepdims=True)
+            parts += [log_counts(counts(seen, weights, onehot)), last]
         totals = [counts(tf.ones_like(shown), weights, onehot)]
     if exposures is not None:
         told = tf.stack(shown_and_told(exposures), axis=-1)  # [B, L, 2]
         totals.append(counts(tf.ones_like(shown), weights, told))
-    return tf.concat(parts, axis=-1), tf.concat(totals, axis=-1)
+    return tf.concat(parts, axis=-1), tf.math.log1p(tf.concat(totals, axis=-1))
 
 
 def counts(seen: Tensor, weights: Sequence[Tensor], kinds: Tensor) -> Tensor:
-    """:func:`log_counts` of the events of each kind that are ``seen`` [B, D, L], by each of the ``weights`` [B, D or 1,
-    L], beside each other, [B, D, weights * T]; ``kinds`` [B, L, T] says what each event is."""
-    return log_counts(tf.concat([tf.matmul(seen * weight, kinds) for weight in weights], axis=-1))
+    """How many events of each kind are ``seen`` [B, D, L], by each of the ``weights`` [B, D or 1, L], beside each
+    other, [B, D, weights * T]; ``kinds`` [B, L, T] says what each event is."""
+    return tf.concat([tf.matmul(seen * weight, kinds) for weight in weights], axis=-1)
 
 
 def moment_matches(past: Tensor, own: Tensor, weighed: Tensor, visible: Tensor, nearness: Tensor) -> Tensor:
