@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.measure import SETTLING, TURN, Plan
-from benchmarks.serving.processes import cpu_seconds
-from benchmarks.serving.servers import Running
+from benchmarks.serving.measure import TURN, Plan, Turn, turn
 from benchmarks.serving.systems import System, foretell
-from benchmarks.serving.wrk import BenchmarkError, Load, wrk
+from benchmarks.serving.wrk import BenchmarkError, Load
 
 CONNECTIONS = (1, 4, 32, 128)
 #: Turns of each service and number of connections, for each repeat of the plan.
 TURNS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A load, and what it cost the service: processor milliseconds a request."""
-
-    load: Load
-    cost: float
 
 
 def beside(bench: Bench, other: Path, plan: Plan) -> str:
@@ -41,12 +31,12 @@ def beside(bench: Bench, other: Path, plan: Plan) -> str:
     with ExitStack() as stack:
         mine, theirs = (stack.enter_context(bench.running(_from(place))) for place in (ROOT, other.resolve()))
         bench.warm(mine)
-        for turn in range(TURNS * plan.repeats):
+        for number in range(TURNS * plan.repeats):
             for connections in CONNECTIONS:
-                order = (mine, theirs) if turn % 2 else (theirs, mine)
-                seen = {server.pid: _turn(bench, server, connections) for server in order}
+                order = (mine, theirs) if number % 2 else (theirs, mine)
+                seen = {server.pid: turn(server, connections, TURN, bench.shop.users) for server in order}
                 turns.setdefault(connections, []).append((seen[mine.pid], seen[theirs.pid]))
-            print(f"  turn {turn + 1} of {TURNS * plan.repeats}", flush=True)
+            print(f"  turn {number + 1} of {TURNS * plan.repeats}", flush=True)
     return "\n".join(_table(turns))
 
 
@@ -54,13 +44,6 @@ def _from(checkout: Path) -> System:
     system = foretell()
     name = "foretell" if checkout == ROOT else "foretell-beside"
     return replace(system, name=name, environment={**system.environment, "PYTHONPATH": str(checkout)})
-
-
-def _turn(bench: Bench, server: Running, connections: int) -> Turn:
-    wrk(server.url, connections, SETTLING, bench.shop.users)
-    before = cpu_seconds(server.pid)
-    load = wrk(server.url, connections, TURN, bench.shop.users)
-    return Turn(load, 1000 * (cpu_seconds(server.pid) - before) / max(load.requests, 1))
 
 
 def _table(turns: Mapping[int, Sequence[tuple[Turn, Turn]]]) -> Iterator[str]:

@@ -42,6 +42,14 @@ class Plan:
     connections: Sequence[int] = (1, 32, 128, 256)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A load, and what it cost the service: processor milliseconds a request."""
+
+    load: Load
+    cost: float
+
+
 @dataclass
 class Seen:
     """What was measured, by system and connections, one entry a repeat; costs in processor milliseconds a request."""
@@ -100,10 +108,14 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
             "one whose turn it was"
         )
         for connections in plan.connections:
-            for turn in range(turns):
-                for name, (server, body) in list(servers.items())[:: -1 if turn % 2 else 1]:
+            for number in range(turns):
+                for name, (server, body) in list(servers.items())[:: -1 if number % 2 else 1]:
                     with awake(server.pid):
-                        _turn(bench, plan, seen, name, server, body, connections)
+                        one = turn(server, connections, min(plan.seconds, TURN), bench.shop.users, body)
+                        _rest(server)
+                    seen.add(name, connections, one.load)
+                    if name == "warm" and connections == HEADLINE:
+                        seen.cost.setdefault("warm", []).append(one.cost)
         seen.facts |= {
             "ready_seconds": round(warm.ready_seconds, 1),
             "resident_mib_per_worker": round(largest_mib(warm.pid)),
@@ -111,16 +123,12 @@ def _side_by_side(bench: Bench, plan: Plan, variants: Mapping[str, Sequence[Syst
         }
 
 
-def _turn(bench: Bench, plan: Plan, seen: Seen, name: str, server: Running, body: str, connections: int) -> None:
-    """One turn of one system, and what a request cost in it."""
-    wrk(server.url, connections, SETTLING, bench.shop.users, body)
+def turn(server: Running, connections: int, seconds: float, users: int, body: str = BODY) -> Turn:
+    """One turn of one system."""
+    wrk(server.url, connections, SETTLING, users, body)
     before = cpu_seconds(server.pid)
-    load = wrk(server.url, connections, min(plan.seconds, TURN), bench.shop.users, body)
-    seen.add(name, connections, load)
-    if name == "warm" and connections == HEADLINE:
-        spent = cpu_seconds(server.pid) - before
-        seen.cost.setdefault("warm", []).append(1000 * spent / max(load.requests, 1))
-    _rest(server)
+    load = wrk(server.url, connections, seconds, users, body)
+    return Turn(load, 1000 * (cpu_seconds(server.pid) - before) / max(load.requests, 1))
 
 
 def _rest(server: Running) -> None:
